@@ -1,0 +1,64 @@
+"""Errors of the executor, by whose fault they are.
+
+ExecutorError
+├── RequestError         the caller's: the job file or an option
+├── ImageMismatchError   image not pinned, missing, or not what its digest says
+├── JobError             the job's: protocol violations and broken promises
+├── HostError            the host's or the engine's, worth a retry
+│   └── UnsupportedError the host or engine cannot do it; a retry will not help
+└── Cancelled            somebody asked to stop
+Errors of `policy`, `signing` and `images` have trees of their own; `executor.exits` maps all of them.
+"""
+
+
+class ExecutorError(Exception):
+    """Base of all executor errors.
+
+    Attributes:
+        code: Stable identifier, such as `E-REQUEST`.
+        message: What happened: to what, with which value. No secret.
+        hint: What to do about it, or the empty string.
+    """
+
+    code = "E-EXECUTOR"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class RequestError(ExecutorError):
+    """The job file or an option is invalid; nothing was started."""
+
+    code = "E-REQUEST"
+
+
+class ImageMismatchError(ExecutorError):
+    """The image is not pinned, not in the engine, or not what its digest says."""
+
+    code = "E-IMAGE-MISMATCH"
+
+
+class JobError(ExecutorError):
+    """What a job sent breaks the protocol or its own declarations."""
+
+    code = "E-JOB"
+
+
+class HostError(ExecutorError):
+    """The host or the engine failed; a retry may help."""
+
+    code = "E-HOST"
+
+
+class UnsupportedError(HostError):
+    """The host or the engine cannot do what is asked."""
+
+    code = "E-UNSUPPORTED"
+
+
+class Cancelled(ExecutorError):  # noqa: N818 - not an error of anyone's
+    """A signal asked to stop."""
+
+    code = "E-CANCELLED"

@@ -1,0 +1,57 @@
+"""Where the executor keeps its state: `EXECUTOR_HOME`, by default the XDG state directory."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The state directory. Folders are made when first used, readable by their owner alone."""
+
+    root: Path
+
+    @property
+    def cas(self) -> Path:
+        """Inputs and image packages by digest."""
+        return self.folder("cas")
+
+    @property
+    def layers(self) -> Path:
+        """Finished image layers by what they are made of."""
+        return self.folder("cas/layers")
+
+    @property
+    def runs(self) -> Path:
+        """One folder per run that is under way. What is left behind belongs to a dead executor."""
+        return self.folder("run")
+
+    @property
+    def releases(self) -> Path:
+        """Releases of runs that named no other place."""
+        return self.folder("releases")
+
+    @property
+    def trust(self) -> Path:
+        """The local trust domain: keys, log and trusted root."""
+        return self.folder("trust")
+
+    @property
+    def log(self) -> Path:
+        """One folder per run: its signed record and the job's captured output."""
+        return self.folder("log")
+
+    def folder(self, name: str) -> Path:
+        """Return a folder of the home, made if needed."""
+        path = self.root / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+
+def open_home() -> Home:
+    """Return the home that the environment names."""
+    named = os.environ.get("EXECUTOR_HOME")
+    if named:
+        return Home(Path(named).absolute())
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Home(Path(state) / "executor")

@@ -1,0 +1,195 @@
+"""The job file: what a caller asks for.
+
+Parsed strictly into frozen values; a field that is not known is refused, because a misspelt limit must not become no
+limit. Nothing here looks at the engine or at an input's bytes. Everything in it is the submitter's word.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from executor.errors import RequestError
+
+API_VERSION = "executor/v1"
+_FILE_BYTES_MAX = 1 << 20
+MIB = 1 << 20
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,3}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class InputSpec(_Strict):
+    """A file that the job reads. It must have the digest that the job names."""
+
+    uri: str = Field(min_length=1, max_length=4096, description="A path relative to the job file, or a file: URI")
+    sha256: Sha256
+
+
+class CodeSpec(_Strict):
+    """The caller's own code, for kind `script`."""
+
+    path: str = Field(min_length=1, max_length=4096, description="A file or directory, relative to the job file")
+    entry: OutputName | None = Field(default=None, description="The file to run, where `path` is a directory")
+    sha256: Sha256 | None = Field(default=None, description="Tree digest; computed when absent, checked when given")
+
+
+class OutputSpec(_Strict):
+    """A file that the job may send. What is not declared is refused."""
+
+    name: OutputName
+    role: Literal["model", "test-vectors", "report", "data"] = "data"
+    required: bool = True
+
+
+class Limits(_Strict):
+    """Ceilings on one run. A profile may lower them, never raise them."""
+
+    cpus: float = Field(default=2.0, gt=0, le=256)
+    memory_bytes: int = Field(default=2048 * MIB, ge=64 * MIB, le=1 << 42)
+    pids: int = Field(default=128, ge=8, le=32768)
+    wall_seconds: float = Field(default=600.0, gt=0, le=7 * 86400)
+    output_bytes: int = Field(default=1024 * MIB, ge=0, le=1 << 42)
+    output_files: int = Field(default=64, ge=0, le=10_000)
+    log_bytes: int = Field(default=8 * MIB, ge=1024, le=1 << 32)
+    tmp_bytes: int = Field(default=256 * MIB, ge=MIB, le=1 << 40)
+
+    @model_validator(mode="after")
+    def _tmp_fits_memory(self) -> "Limits":
+        # A full tmpfs must be an error to the job and not a kill: tmpfs pages count as the container's memory.
+        if self.tmp_bytes >= self.memory_bytes:
+            raise ValueError("tmp_bytes must be less than memory_bytes, which it is part of")
+        return self
+
+
+class TrainParams(_Strict):
+    """Parameters of kind `train`. Defaults: Kipf and Welling 2017, section 5.2."""
+
+    hidden: int = Field(default=16, ge=1, le=4096)
+    epochs: int = Field(default=200, ge=1, le=100_000)
+    learning_rate: float = Field(default=0.01, gt=0, le=10)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    report_every: int = Field(default=10, ge=1, le=100_000)
+
+
+class JobSpec(_Strict):
+    """A parsed job file."""
+
+    apiVersion: Literal["executor/v1"]  # noqa: N815 - the field's name in the file
+    kind: Literal["train", "script"]
+    name: Name = "job"
+    image: Name = "cpu"
+    code: CodeSpec | None = None
+    inputs: dict[Name, InputSpec] = Field(default_factory=dict, max_length=64)
+    params: dict[str, Any] = Field(default_factory=dict)
+    outputs: tuple[OutputSpec, ...] = Field(default=(), max_length=1000, strict=False)
+    limits: Limits = Limits()
+    gpus: tuple[str, ...] = Field(default=(), max_length=16, strict=False, description="CDI device names")
+    profile: Name = "standard"
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> "JobSpec":
+        if self.kind == "train":
+            if self.code is not None or self.outputs:
+                raise ValueError("kind 'train' brings its own code and outputs: leave `code` and `outputs` out")
+            if set(self.inputs) not in (set(), {"nodes", "edges"}):
+                raise ValueError("kind 'train' takes the inputs `nodes` and `edges`, or none for the karate club")
+            TrainParams.model_validate(self.params)
+        elif self.code is None or not self.outputs:
+            raise ValueError("kind 'script' needs `code` and at least one entry in `outputs`")
+        try:
+            json.dumps(self.params, allow_nan=False)
+        except (TypeError, ValueError) as err:
+            raise ValueError(f"params must be plain JSON values: {err}") from err
+        names = [o.name for o in self.outputs]
+        if len(set(names)) != len(names):
+            raise ValueError("an output name is declared twice")
+        for device in self.gpus:
+            if not re.fullmatch(r"[a-z0-9.-]+/[a-z0-9_.-]+=[A-Za-z0-9_.:-]+", device):
+                raise ValueError(f"not a CDI device name, such as nvidia.com/gpu=0: {device!r}")
+        return self
+
+
+def load_job(path: Path) -> JobSpec:
+    """Read and parse a job file, YAML or JSON.
+
+    Raises:
+        RequestError: It cannot be read, is not one document of at most 1 MiB, or breaks the schema.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except OSError as err:
+        raise RequestError(f"cannot read the job file: {path}: {err.strerror}") from err
+    if len(data) > _FILE_BYTES_MAX:
+        raise RequestError(f"job file is larger than {_FILE_BYTES_MAX} bytes: {path}")
+    return parse_job(data, source=str(path))
+
+
+def parse_job(data: bytes, *, source: str) -> JobSpec:
+    """Parse the text of a job file.
+
+    Raises:
+        RequestError: Not YAML or JSON, or not a job of this version.
+    """
+    try:
+        document = yaml.load(data.decode(), Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as err:
+        raise RequestError(f"job file is neither YAML nor JSON: {source}: {_one_line(err)}") from err
+    if not isinstance(document, dict):
+        raise RequestError(f"job file does not hold a mapping: {source}", hint="see `executor schema job`")
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as err:
+        raise RequestError(f"invalid job file: {source}: {describe(err)}", hint="see `executor schema job`") from err
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the job file, for editors and callers."""
+    schema = JobSpec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first few problems of a validation error, one line."""
+    parts = []
+    for item in error.errors(include_url=False, include_input=False)[:5]:
+        place = ".".join(str(p) for p in item["loc"]) or "job"
+        parts.append(f"{place}: {item['msg'].removeprefix('Value error, ')}")
+    return "; ".join(parts)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses what makes a small file mean something large or unseen: repeated keys and aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not accepted", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, "keys must be text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key stands twice: {key}", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)

@@ -1,0 +1,109 @@
+"""The engine port: the few verbs that the executor needs of a container engine.
+
+`executor/sandbox/docker.py` is the only implementation that starts containers; `tests/fakes/engine.py` has the one
+for tests.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from executor.sandbox.config import ContainerRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What an engine says of itself.
+
+    Attributes:
+        version: Its version, for people and records.
+        api: API version as a tuple, for comparisons.
+        runtimes: OCI runtimes by name.
+        seccomp: Whether it can filter system calls.
+        memory_limit: Whether memory limits hold.
+        pids_limit: Whether process limits hold.
+        cdi: Whether devices can be requested by CDI name.
+        cgroup_version: 1 or 2.
+    """
+
+    version: str
+    api: tuple[int, int]
+    runtimes: frozenset[str]
+    seccomp: bool
+    memory_limit: bool
+    pids_limit: bool
+    cdi: bool
+    cgroup_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What the engine has under an image ID."""
+
+    image_id: str
+    volumes: frozenset[str]
+    env: tuple[str, ...]
+    healthcheck: bool
+    working_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """What the engine says of one container.
+
+    Attributes:
+        running: Whether its process 1 lives.
+        pid: Process 1 on the host, or 0.
+        exit_code: Status of process 1 once it ended.
+        oom_killed: Whether any process of it was killed for memory.
+        image_id: The image that it really was made of.
+    """
+
+    running: bool
+    pid: int
+    exit_code: int
+    oom_killed: bool
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedContainer:
+    """A container that carries the executor's labels."""
+
+    container_id: str
+    name: str
+    labels: Mapping[str, str]
+
+
+class Engine(Protocol):
+    """A container engine. Every call has a timeout of its own and raises `HostError` when it fails."""
+
+    def info(self) -> EngineInfo:
+        """Ask the engine about itself."""
+
+    def image(self, image_id: str) -> ImageFacts | None:
+        """Return what the engine has under an ID, or None."""
+
+    def load_image(self, archive: Iterable[bytes]) -> None:
+        """Hand an image archive to the engine."""
+
+    def create(self, request: ContainerRequest) -> str:
+        """Create a container and return its ID."""
+
+    def start(self, container_id: str) -> None:
+        """Start a container."""
+
+    def state(self, container_id: str) -> ContainerState:
+        """Return a container's state."""
+
+    def kill(self, container_id: str) -> None:
+        """Kill a container; one that is not running is left as it is."""
+
+    def wait(self, container_id: str, *, seconds: float) -> bool:
+        """Wait for a container to end; False if it has not within the time."""
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container with its volumes, running or not; one that is gone is no error."""
+
+    def owned(self, label: str) -> list[OwnedContainer]:
+        """Return all containers that carry a label, running or not."""

@@ -1,0 +1,144 @@
+"""What became of a run: a pure classifier from observed facts to a closed set of outcomes.
+
+The order says which fact wins. What the host did itself comes first, because the host knows why it did it; then what the
+kernel counted; then how the job ended. Evidence that fits nothing is the host's fault, and never a success.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from executor.exits import Exit
+from executor.sandbox.cgroup import Usage
+
+_SIGKILL = 9
+_WORKER_DEADLINE = 124  # the worker's process 1 gave up by its own clock
+_WORKER_ABANDONED = 125  # the worker's process 1 saw the host's socket close
+
+
+class Stop(Enum):
+    """Why the host ended a run before the job did."""
+
+    WALL = "wall_seconds"
+    LOG = "log_bytes"
+    OUTPUT_BYTES = "output_bytes"
+    OUTPUT_FILES = "output_files"
+    PIDS = "pids"
+    PROTOCOL = "protocol"
+    CANCELLED = "cancelled"
+
+
+class OutcomeKind(Enum):
+    """The closed set of outcomes, with the words that records use."""
+
+    SUCCEEDED = "succeeded"
+    JOB_FAILED = "job_failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    CANCELLED = "cancelled"
+    HOST_FAULT = "host_fault"
+
+    @property
+    def exit(self) -> Exit:
+        """The command's exit code where this is the end of it."""
+        return _EXITS[self]
+
+
+_EXITS = {
+    OutcomeKind.SUCCEEDED: Exit.RELEASED,
+    OutcomeKind.JOB_FAILED: Exit.JOB_FAILED,
+    OutcomeKind.TIMED_OUT: Exit.TIMED_OUT,
+    OutcomeKind.OUT_OF_MEMORY: Exit.OUT_OF_MEMORY,
+    OutcomeKind.LIMIT_EXCEEDED: Exit.LIMIT_EXCEEDED,
+    OutcomeKind.CANCELLED: Exit.CANCELLED,
+    OutcomeKind.HOST_FAULT: Exit.HOST_RETRYABLE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What was observed of one container.
+
+    Attributes:
+        stop: Why the host ended it, or None.
+        stop_detail: More of that, for people.
+        job_exit: Exit code and signal of the job's process as process 1 reported it, or None. Untrusted.
+        container_status: Status of process 1 as the engine reports it, or None.
+        oom_killed: The engine's word that some process was killed for memory.
+        usage: The kernel's counters.
+        error: Type and message of what the job raised. Untrusted.
+        finished: Whether the job sent its result.
+    """
+
+    stop: Stop | None
+    stop_detail: str
+    job_exit: tuple[int, int] | None
+    container_status: int | None
+    oom_killed: bool
+    usage: Usage
+    error: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        kind: One of the closed set.
+        reason: One sentence for people. May quote the job.
+        limit: The limit that was exceeded, or None.
+        job_exit_code: The job's own status: data, never ours.
+        job_signal: The signal that ended the job, or None.
+    """
+
+    kind: OutcomeKind
+    reason: str
+    limit: str | None = None
+    job_exit_code: int | None = None
+    job_signal: int | None = None
+
+
+def classify(facts: RunFacts) -> Outcome:
+    """Decide what became of a run."""
+    code, signal = facts.job_exit or (None, None)
+
+    def outcome(kind: OutcomeKind, reason: str, limit: str | None = None) -> Outcome:
+        return Outcome(kind=kind, reason=reason, limit=limit, job_exit_code=code, job_signal=signal or None)
+
+    if facts.stop is not None:
+        return outcome(*_stopped(facts.stop, facts.stop_detail))
+    status = code if code is not None else facts.container_status
+    killed = status == 128 + _SIGKILL
+    if killed and (facts.oom_killed or facts.usage.oom_kills):
+        return outcome(OutcomeKind.OUT_OF_MEMORY, "the job was killed for memory", "memory_bytes")
+    if facts.job_exit is None:
+        return outcome(*_without_report(facts.container_status))
+    if code != 0:
+        if facts.usage.pids_refused:
+            return outcome(OutcomeKind.LIMIT_EXCEEDED, "the job could not start more processes and failed", "pids")
+        ended = f"signal {signal}" if signal else f"exit code {code}"
+        return outcome(OutcomeKind.JOB_FAILED, facts.error or f"the job ended with {ended}")
+    if not facts.finished:
+        return outcome(OutcomeKind.JOB_FAILED, "the job ended without sending its result")
+    return outcome(OutcomeKind.SUCCEEDED, "the job finished")
+
+
+def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
+    match stop:
+        case Stop.WALL:
+            return OutcomeKind.TIMED_OUT, f"the job ran longer than its wall limit{detail}", stop.value
+        case Stop.CANCELLED:
+            return OutcomeKind.CANCELLED, "the run was cancelled", None
+        case Stop.PROTOCOL:
+            return OutcomeKind.JOB_FAILED, f"the job broke the output protocol{detail}", None
+        case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILES | Stop.PIDS:
+            return OutcomeKind.LIMIT_EXCEEDED, f"the job exceeded {stop.value}{detail}", stop.value
+
+
+def _without_report(status: int | None) -> tuple[OutcomeKind, str]:
+    if status == _WORKER_DEADLINE:
+        return OutcomeKind.TIMED_OUT, "the container ended itself at its own deadline"
+    if status == _WORKER_ABANDONED:
+        return OutcomeKind.HOST_FAULT, "the container saw the host's end of the socket close"
+    return OutcomeKind.HOST_FAULT, f"the container ended without a report, status {status}"

@@ -1,0 +1,1 @@
+"""Bytes in and bytes out: inputs by digest, outputs framed into quarantine."""

@@ -1,0 +1,153 @@
+"""Inputs and code: taken into a content-addressed store on this host, checked, and laid out read-only for a container."""
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from executor.canonical import digest_of
+from executor.errors import RequestError
+
+_CHUNK = 1 << 20
+INPUT_BYTES_MAX = 64 << 30
+_CODE_BYTES_MAX = 64 << 20
+_CODE_FILES_MAX = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeTree:
+    """The caller's code as it was read: names, contents and their tree digest.
+
+    Attributes:
+        entry: The file to run, relative.
+        files: Relative path and content, sorted by path.
+        sha256: sha256 of the canonical JSON of `[[path, sha256 of content], ...]`, in hex.
+    """
+
+    entry: str
+    files: tuple[tuple[str, bytes], ...]
+    sha256: str
+
+
+def read_code(path: Path, entry: str | None) -> CodeTree:
+    """Read a file or a directory of code.
+
+    Raises:
+        RequestError: It cannot be read, is too large, holds a link or special file, or lacks its entry.
+    """
+    if path.is_file():
+        if entry not in (None, path.name):
+            raise RequestError(f"code is the single file {path.name}, so its entry cannot be {entry!r}")
+        found = [(path.name, path)]
+        entry = path.name
+    elif path.is_dir():
+        if entry is None:
+            raise RequestError(f"code is a directory: {path}", hint="name the file to run in `code.entry`")
+        found = sorted(_walk(path))
+    else:
+        raise RequestError(f"no code at {path}")
+    files = _read_files(found)
+    if entry not in {name for name, _ in files}:
+        raise RequestError(f"code has no file {entry!r}: {path}")
+    listing = [[name, hashlib.sha256(data).hexdigest()] for name, data in files]
+    return CodeTree(entry=entry, files=files, sha256=digest_of(listing))
+
+
+def lay_out_code(tree: CodeTree, folder: Path) -> None:
+    """Write a code tree into an empty folder, readable by every user."""
+    for name, data in tree.files:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        target.chmod(0o444)
+    for directory in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+        directory.chmod(0o755)
+
+
+def locate(uri: str, base: Path) -> Path:
+    """Return the file that an input's URI names.
+
+    Raises:
+        RequestError: A scheme that this executor does not fetch from.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "":
+        return base / uri
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    raise RequestError(f"cannot fetch an input from {parts.scheme}: {uri}", hint="use a path or a file: URI")
+
+
+class InputStore:
+    """Inputs by digest. Files are read-only and never change once they are there."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def take(self, source: Path, *, sha256: str, name: str) -> Path:
+        """Copy a file into the store, hashing on the way, and return where it lies.
+
+        Raises:
+            RequestError: It cannot be read, is no regular file, is too large, or has another digest than the job names.
+        """
+        target = self._root / "sha256" / sha256[:2] / sha256
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=target.parent)
+        try:
+            with os.fdopen(fd, "wb") as out:
+                actual = _copy_hashed(source, out.write, name)
+            if actual != sha256:
+                raise RequestError(
+                    f"input {name!r} has sha256 {actual}, the job names {sha256}: {source}",
+                    hint="if the new content is wanted, put its digest into the job file",
+                )
+            os.chmod(temporary, 0o444)
+            os.replace(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return target
+
+
+def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with source.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RequestError(f"input {name!r} is not a regular file: {source}")
+            while chunk := file.read(_CHUNK):
+                size += len(chunk)
+                if size > INPUT_BYTES_MAX:
+                    raise RequestError(f"input {name!r} is larger than {INPUT_BYTES_MAX} bytes")
+                digest.update(chunk)
+                write(chunk)
+    except OSError as err:
+        raise RequestError(f"cannot read input {name!r}: {source}: {err.strerror}") from err
+    return digest.hexdigest()
+
+
+def _walk(root: Path) -> Iterator[tuple[str, Path]]:
+    for path in root.rglob("*"):
+        relative = path.relative_to(root)
+        if "__pycache__" in relative.parts or path.is_dir() and not path.is_symlink():
+            continue
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise RequestError(f"code holds a link or a special file: {path}")
+        yield relative.as_posix(), path
+
+
+def _read_files(found: list[tuple[str, Path]]) -> tuple[tuple[str, bytes], ...]:
+    if len(found) > _CODE_FILES_MAX:
+        raise RequestError(f"code has more than {_CODE_FILES_MAX} files")
+    files, size = [], 0
+    for name, path in found:
+        with path.open("rb") as file:
+            data = file.read(_CODE_BYTES_MAX + 1 - size)
+        size += len(data)
+        if size > _CODE_BYTES_MAX:
+            raise RequestError(f"code is larger than {_CODE_BYTES_MAX} bytes")
+        files.append((name, data))
+    return tuple(files)

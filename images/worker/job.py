@@ -1,0 +1,85 @@
+"""What a job may do: read its inputs and parameters, report progress, and declare outputs.
+
+A `script` job gets the running job from `current()`:
+
+    from worker.job import current
+    job = current()
+    table = job.inputs["nodes"]          # a pathlib.Path, read-only
+    job.progress(epoch=1, loss=0.7)      # numbers, shown live and recorded
+    job.output("model.onnx", data, role="model")
+    job.metrics(test_accuracy=0.81)      # recorded in the manifest as the job's own claim
+"""
+
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any
+
+from worker.frames import CHUNK_BYTES, send_bytes, send_json
+
+_current: "Job | None" = None
+
+
+class Job:
+    """One running job.
+
+    Attributes:
+        kind: The job's kind.
+        params: Parameters from the job file.
+        seed: Seed from the job file.
+        inputs: Input files by name.
+        code: Folder of the caller's code, or None.
+        entry: File to run within `code`.
+        threads: How many CPU threads the limits allow.
+    """
+
+    def __init__(self, launch: dict[str, Any], control: socket.socket) -> None:
+        self.kind: str = launch["kind"]
+        self.params: dict[str, Any] = launch["params"]
+        self.seed: int = launch["seed"]
+        self.threads: int = launch["threads"]
+        self.inputs = {name: Path(path) for name, path in launch["inputs"].items()}
+        self.code = Path("/job") if launch.get("entry") else None
+        self.entry: str | None = launch.get("entry")
+        self.claims: dict[str, float] = {}
+        self._control = control
+
+    def progress(self, **values: float) -> None:
+        """Report named numbers, for the live display and the event stream."""
+        send_json(self._control, {"type": "progress", "values": {k: float(v) for k, v in values.items()}})
+
+    def metrics(self, **values: float) -> None:
+        """Record named numbers in the manifest, as the job's claims."""
+        self.claims.update({k: float(v) for k, v in values.items()})
+
+    def output(self, name: str, content: bytes | str | Path, *, role: str = "data") -> None:
+        """Send one output to the host. The job file must declare its name.
+
+        Args:
+            name: Relative path in the release, such as `model.onnx`.
+            content: The bytes, a text, or the path of a file.
+            role: `model`, `test-vectors`, `report` or `data`.
+        """
+        data = content.read_bytes() if isinstance(content, Path) else content
+        view = memoryview(data.encode() if isinstance(data, str) else data)
+        send_json(self._control, {"type": "output", "name": name, "role": role, "size": len(view)})
+        for offset in range(0, len(view), CHUNK_BYTES):
+            send_bytes(self._control, view[offset : offset + CHUNK_BYTES])
+        send_json(self._control, {"type": "output-end", "sha256": hashlib.sha256(view).hexdigest()})
+
+
+def current() -> Job:
+    """Return the job that this script is.
+
+    Raises:
+        RuntimeError: No job is running in this process.
+    """
+    if _current is None:
+        raise RuntimeError("no job is running in this process")
+    return _current
+
+
+def make_current(job: Job) -> None:
+    """Set what `current` returns. For the `script` procedure."""
+    global _current
+    _current = job

@@ -1,0 +1,19 @@
+"""Kind `inventory`: list statically what the quarantined artifacts hold. Runs in a clean container, without torch."""
+
+from typing import Any
+
+from worker.inventory import Inventory, npz, onnx_model, sniff, torchscript
+from worker.job import Job
+
+_READERS = {"onnx": onnx_model.inventory, "torchscript": torchscript.inventory, "npz": npz.inventory}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Return the inventory of every input, by its name."""
+    return {"artifacts": {name: _inventory(path.read_bytes()).to_wire() for name, path in job.inputs.items()}}
+
+
+def _inventory(data: bytes) -> Inventory:
+    found = sniff(data)
+    reader = _READERS.get(found)
+    return reader(data) if reader else Inventory(found)

@@ -1,0 +1,145 @@
+"""Kind `replay`: load each model with its real runtime in a clean container, and replay the test vectors.
+
+Only reached by artifacts whose static inventory passed the policy. Each model is loaded in a process of its own, so
+that one cannot change how the other runs.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from tools.check_export import ATOL, RTOL, difference
+from worker.job import Job
+
+Vectors = dict[str, dict[str, Any]]
+_RESULT_BYTES_MAX = 1 << 20
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Return, for each model, the operators that its runtime sees and the difference on every test vector."""
+    vectors = _load_vectors(job.inputs[job.params["vectors"]]) if job.params["vectors"] else {}
+    models = {}
+    for name, form in job.params["models"].items():
+        replay = {"onnx": _replay_onnx, "torchscript": _replay_torchscript}[form]
+        models[name] = _in_child(replay, job.inputs[name], vectors, job.threads)
+    return {"models": models, "atol": ATOL, "rtol": RTOL, "environment": _environment()}
+
+
+def _load_vectors(path: Path) -> Vectors:
+    cases: Vectors = {}
+    with numpy.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            case, _, part = key.rpartition(".")
+            cases.setdefault(case, {})[part] = arrays[key]
+    for case, parts in cases.items():
+        if "expected" not in parts or len(parts) < 2:
+            raise ValueError(f"test vector {case!r} needs inputs and 'expected', it has {sorted(parts)}")
+    return cases
+
+
+def _in_child(replay: Callable[..., dict[str, Any]], path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:
+    """Run in a forked process; what it raises, or dies of, becomes an `error`."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _child(replay, path, vectors, threads, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        data = pipe.read(_RESULT_BYTES_MAX + 1)
+    _, status = os.waitpid(pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0 or len(data) > _RESULT_BYTES_MAX:
+        return {"error": f"the process that loaded it ended with status {os.waitstatus_to_exitcode(status)}"}
+    result: dict[str, Any] = json.loads(data)
+    return result
+
+
+def _child(replay: Callable[..., dict[str, Any]], path: Path, vectors: Vectors, threads: int, writer: int) -> None:
+    code = 1
+    try:
+        try:
+            result = replay(path, vectors, threads)
+        except Exception as err:  # whatever a runtime raises on a file is this file's result
+            result = {"error": f"{type(err).__name__}: {str(err)[:1000]}"}
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(json.dumps(result).encode())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _replay_onnx(path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    wanted = {i.name for i in session.get_inputs()}
+
+    def call(inputs: dict[str, Any]) -> Any:
+        return session.run(None, {k: v for k, v in inputs.items() if k in wanted})[0]
+
+    return {"cases": _compare(call, vectors), "operators": []}
+
+
+def _replay_torchscript(path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    operators = _graph_operators(model.inlined_graph)
+
+    def call(inputs: dict[str, Any]) -> Any:
+        with torch.no_grad():
+            return model(*(torch.from_numpy(v) for v in inputs.values())).numpy()
+
+    return {"cases": _compare(call, vectors), "operators": operators}
+
+
+def _graph_operators(graph: Any) -> list[str]:
+    """List the kinds of all nodes, in nested blocks too: what the loader made of the code."""
+    found = set()
+    blocks = [graph]
+    while blocks:
+        for node in blocks.pop().nodes():
+            found.add(node.kind())
+            blocks.extend(node.blocks())
+    return sorted(found)
+
+
+def _compare(call: Callable[[dict[str, Any]], Any], vectors: Vectors) -> list[dict[str, Any]]:
+    results = []
+    for name, parts in vectors.items():
+        inputs = {k: v for k, v in parts.items() if k != "expected"}
+        found = difference(call(inputs), parts["expected"])
+        results.append({
+            "case": name,
+            "shape": list(parts["expected"].shape),
+            "max_abs": found.max_abs,
+            "allowed": found.allowed,
+            "argmax_agreement": found.argmax_agreement,
+        })
+    return results
+
+
+def _environment() -> dict[str, Any]:
+    """Return what the image itself says of its runtimes."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or "cpu",
+        "cudnn": str(torch.backends.cudnn.version() or "none"),
+        "onnxruntime": importlib.metadata.version("onnxruntime"),
+        "torch_geometric": importlib.metadata.version("torch_geometric"),
+    }

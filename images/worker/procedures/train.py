@@ -1,0 +1,152 @@
+"""Kind `train`: fit a two-layer graph convolutional network to a node and an edge table, and export it.
+
+The network and its defaults are those of Kipf and Welling 2017 (arXiv 1609.02907, section 5.2): 16 hidden units,
+dropout 0.5, Adam with learning rate 0.01, weight decay 5e-4 on the first layer only, 200 epochs.
+
+Tables: nodes with an `id`, a fixed-size list of float `features`, an integer `label` and a `split` (`train`, `val`,
+`test`, anything else is unlabelled); edges with `source` and `target` ids, both directions present. Parquet or Arrow
+IPC. Without inputs, Zachary's karate club, which torch_geometric carries.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import GCNConv
+
+from tools.check_export import graphs_of_other_sizes
+from tools.export_model import export_model
+from worker.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A node classification task.
+
+    Attributes:
+        x: float32, shape [N, F].
+        edge_index: int64, shape [2, E], positions in `x`, not ids.
+        y: int64, shape [N].
+        masks: bool, shape [N], for `train`, `val` and `test`.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    y: Tensor
+    masks: dict[str, Tensor]
+
+
+class GCN(torch.nn.Module):
+    """Two graph convolutions over row-normalised features; returns logits of shape [N, classes]."""
+
+    def __init__(self, features: int, hidden: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = GCNConv(features, hidden)
+        self.conv2 = GCNConv(hidden, classes)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """Args: `x` float32 [N, F]; `edge_index` int64 [2, E], values 0..N-1."""
+        x = x / x.sum(dim=-1, keepdim=True).clamp(min=1.0)
+        x = torch.nn.functional.dropout(x, self.dropout, self.training)
+        x = self.conv1(x, edge_index).relu()
+        x = torch.nn.functional.dropout(x, self.dropout, self.training)
+        logits: Tensor = self.conv2(x, edge_index)
+        return logits
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, export to ONNX and TorchScript, and send both with their test vectors."""
+    torch.manual_seed(job.seed)
+    torch.set_num_threads(job.threads)
+    graph = _karate_club() if not job.inputs else _load_tables(job.inputs["nodes"], job.inputs["edges"])
+    model = _fit(job, graph)
+    job.metrics(**_accuracies(model, graph))
+    exported = export_model(model, graphs_of_other_sizes(graph.x, graph.edge_index, seed=job.seed))
+    for name, role, data in exported.files():
+        job.output(name, data, role=role)
+    return {"metrics": job.claims}
+
+
+def _fit(job: Job, graph: Graph) -> GCN:
+    params = job.params
+    classes = int(graph.y.max()) + 1
+    model = GCN(graph.x.shape[1], params["hidden"], classes, params["dropout"])
+    optimizer = torch.optim.Adam(
+        [
+            {"params": model.conv1.parameters(), "weight_decay": params["weight_decay"]},
+            {"params": model.conv2.parameters(), "weight_decay": 0.0},
+        ],
+        lr=params["learning_rate"],
+    )
+    train = graph.masks["train"]
+    for epoch in range(1, params["epochs"] + 1):
+        model.train()
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(graph.x, graph.edge_index)[train], graph.y[train])
+        loss.backward()
+        optimizer.step()
+        if epoch % params["report_every"] == 0 or epoch == params["epochs"]:
+            job.progress(epoch=epoch, epochs=params["epochs"], loss=loss.item(), **_accuracies(model, graph))
+    return model.eval()
+
+
+@torch.no_grad()
+def _accuracies(model: GCN, graph: Graph) -> dict[str, float]:
+    model.eval()
+    correct = model(graph.x, graph.edge_index).argmax(dim=-1) == graph.y
+    return {f"{name}_accuracy": correct[mask].float().mean().item() for name, mask in graph.masks.items() if mask.any()}
+
+
+def _karate_club() -> Graph:
+    from torch_geometric.datasets import KarateClub
+
+    data = KarateClub()[0]
+    masks = {"train": data.train_mask, "test": ~data.train_mask}
+    return Graph(x=data.x, edge_index=data.edge_index, y=data.y, masks=masks)
+
+
+def _load_tables(nodes_path: Path, edges_path: Path) -> Graph:
+    nodes = _read_table(nodes_path, ("id", "features", "label", "split"))
+    edges = _read_table(edges_path, ("source", "target"))
+    ids = torch.from_numpy(nodes["id"].to_numpy().copy())
+    features = nodes["features"].combine_chunks()
+    x = torch.from_numpy(features.flatten().to_numpy().copy()).float().reshape(len(ids), -1)
+    split = nodes["split"].to_pylist()
+    return Graph(
+        x=x,
+        edge_index=_positions(ids, edges),
+        y=torch.from_numpy(nodes["label"].to_numpy().copy()).long(),
+        masks={name: torch.tensor([s == name for s in split]) for name in ("train", "val", "test")},
+    )
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> Any:
+    """Read Parquet or Arrow IPC, told apart by content (both begin with a magic number)."""
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    with path.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    table = pyarrow.parquet.read_table(path) if is_parquet else pyarrow.feather.read_table(path, memory_map=True)
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        raise ValueError(f"table {path.name} has no column {missing[0]!r}; it has {table.column_names}")
+    table = table.select(list(columns))
+    table.validate(full=True)
+    if any(table[c].null_count for c in columns):
+        raise ValueError(f"table {path.name} has empty cells")
+    return table
+
+
+def _positions(ids: Tensor, edges: Any) -> Tensor:
+    """Map node ids to row numbers; an edge to an unknown node is refused."""
+    order = torch.argsort(ids)
+    ordered = ids[order]
+    ends = torch.stack([torch.from_numpy(edges[c].to_numpy().copy()) for c in ("source", "target")])
+    found = torch.searchsorted(ordered, ends).clamp(max=len(ids) - 1)
+    if not torch.equal(ordered[found], ends):
+        raise ValueError("an edge names a node that the node table does not have")
+    return order[found]
