@@ -1,0 +1,192 @@
+"""The decision: a pure function of policy and inspection. What no rule allows is denied, with the rule, place and remedy.
+
+Two stages, each default deny. `check_static` holds the inventories against the policy before anything is loaded;
+`check_replay` holds what the real runtimes did. A job is allowed when both return no denial.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from policy.inspection import ArtifactInventory, ModelReplay
+from policy.load import Policy
+from policy.model import OperatorRule
+
+MODEL_FORMATS = ("onnx", "torchscript")
+_REMEDY_OPERATOR = (
+    "export the model without this operator, or have a reviewer add it to policy/operators with a reason and test cases"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One reason to deny.
+
+    Attributes:
+        rule: Identifier of the rule that denies.
+        artifact: Name of the artifact.
+        place: Where in it.
+        detail: What was found there.
+        remedy: What its maker can do.
+    """
+
+    rule: str
+    artifact: str
+    place: str
+    detail: str
+    remedy: str
+
+    def to_wire(self) -> dict[str, str]:
+        """Return the JSON form."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Allowed only where there is no finding and something was decided on."""
+
+    findings: tuple[Finding, ...]
+    artifacts: tuple[str, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether everything may be released."""
+        return bool(self.artifacts) and not self.findings
+
+
+def check_static(policy: Policy, inventories: Sequence[ArtifactInventory], *, today: date) -> list[Finding]:
+    """Hold the static inventories against the policy.
+
+    Args:
+        policy: The effective policy.
+        inventories: One per artifact; none at all is a finding, never a pass.
+        today: For rules that expire.
+    """
+    if not inventories:
+        return [_finding("RELEASE-EMPTY", "", "release", "no artifact was sent", "declare and send at least one output")]
+    findings: list[Finding] = []
+    for artifact in inventories:
+        findings += _check_format(policy, artifact)
+        findings += [
+            _finding(f.id, artifact.name, f.place, f.detail, "export the artifact without it") for f in artifact.findings
+        ]
+        if artifact.format in MODEL_FORMATS:
+            findings += _check_operators(policy, artifact, today)
+        if artifact.format == "onnx":
+            findings += _check_versions(policy, artifact)
+    return findings
+
+
+def check_replay(
+    policy: Policy,
+    inventories: Sequence[ArtifactInventory],
+    replays: Sequence[ModelReplay],
+    *,
+    tolerance: tuple[float, float],
+    today: date,
+) -> list[Finding]:
+    """Hold what the real runtimes did against the policy.
+
+    Args:
+        policy: The effective policy.
+        inventories: All artifacts.
+        replays: One per model.
+        tolerance: The (atol, rtol) that the replay used.
+        today: For rules that expire.
+    """
+    profile = policy.profile.replay
+    findings: list[Finding] = []
+    models = {a.name: a for a in inventories if a.format in MODEL_FORMATS}
+    if models and (tolerance[0] > profile.atol_max or tolerance[1] > profile.rtol_max):
+        findings.append(_finding("REPLAY-TOLERANCE", "", "replay", f"replayed with tolerance {tolerance}", ""))
+    replayed = {r.name: r for r in replays}
+    for name, artifact in models.items():
+        replay = replayed.get(name)
+        if replay is None or replay.error:
+            detail = replay.error if replay else "the model was not replayed"
+            findings.append(_finding("REPLAY-FAILED", name, "load and replay", detail, "check that the file loads afresh"))
+            continue
+        findings += _check_cases(policy, replay)
+        findings += _check_loaded_operators(policy, artifact, replay, today)
+    return findings
+
+
+def _check_format(policy: Policy, artifact: ArtifactInventory) -> Iterable[Finding]:
+    rule = next((f for f in policy.profile.format if f.format == artifact.format), None)
+    if rule is None:
+        allowed = ", ".join(f.format for f in policy.profile.format)
+        detail = f"its content is {artifact.format}"
+        return [_finding("FORMAT-NOT-ALLOWED", artifact.name, "content", detail, f"release one of: {allowed}")]
+    findings = []
+    if artifact.role not in rule.roles:
+        detail = f"{artifact.format} as role {artifact.role!r}"
+        findings.append(_finding("FORMAT-ROLE", artifact.name, "role", detail, f"declare it as {rule.roles[0]!r}"))
+    if not artifact.name.endswith(rule.suffixes):
+        detail = f"content is {artifact.format}, the name says otherwise"
+        findings.append(_finding("FORMAT-NAME", artifact.name, "name", detail, f"end the name in {rule.suffixes[0]}"))
+    return findings
+
+
+def _check_operators(policy: Policy, artifact: ArtifactInventory, today: date) -> Iterable[Finding]:
+    for use in artifact.operators:
+        denial = _denial(policy, artifact.format, use.namespace, use.name, today)
+        if denial is not None:
+            place = "; ".join(use.places) or "file"
+            detail = f"operator {use.label} ({use.count}x): {denial[1]}"
+            yield _finding(denial[0], artifact.name, place, detail, denial[2])
+
+
+def _check_loaded_operators(
+    policy: Policy, artifact: ArtifactInventory, replay: ModelReplay, today: date
+) -> Iterable[Finding]:
+    """The second opinion: what the loader made of the file must be allowed as well."""
+    for label in replay.operators:
+        namespace, _, name = label.partition("::")
+        denial = _denial(policy, artifact.format, namespace, name, today)
+        if denial is not None:
+            yield _finding(denial[0], artifact.name, "loaded graph", f"operator {label}: {denial[1]}", denial[2])
+
+
+def _denial(policy: Policy, form: str, namespace: str, name: str, today: date) -> tuple[str, str, str] | None:
+    """Return rule, reason and remedy of the denial of an operator, or None where a rule allows it."""
+    rules = policy.operators.get(form)
+    matching: list[OperatorRule] = []
+    if rules is not None:
+        matching = [r for r in rules.rule if r.namespace == namespace and name in r.names]
+    for rule in matching:
+        if rule.effect == "deny":
+            return rule.id, rule.reason, rule.remedy or _REMEDY_OPERATOR
+    for rule in matching:
+        if rule.expires is None or today <= rule.expires:
+            return None
+        return rule.id, f"the rule that allowed it expired on {rule.expires}", "have the rule reviewed again"
+    return f"{form.upper()}-DEFAULT-DENY", "no rule allows it", _REMEDY_OPERATOR
+
+
+def _check_versions(policy: Policy, artifact: ArtifactInventory) -> Iterable[Finding]:
+    for what, value, allowed in (
+        ("opset", artifact.opset, policy.profile.onnx_opset),
+        ("IR", artifact.ir_version, policy.profile.onnx_ir),
+    ):
+        if value is None or not allowed.min <= value <= allowed.max:
+            remedy = f"export with {what} {allowed.min} to {allowed.max}"
+            yield _finding(f"ONNX-{what.upper()}-RANGE", artifact.name, what, f"{what} version {value}", remedy)
+
+
+def _check_cases(policy: Policy, replay: ModelReplay) -> Iterable[Finding]:
+    needed = policy.profile.replay
+    if len(replay.cases) < needed.cases_min:
+        detail = f"{len(replay.cases)} test vectors, the profile wants {needed.cases_min}"
+        remedy = "send an NPZ with role test-vectors and NAME.expected for every case"
+        yield _finding("REPLAY-CASES", replay.name, "test vectors", detail, remedy)
+    for case in replay.cases:
+        if not case.max_abs <= case.allowed:
+            detail = f"differs by {case.max_abs:.3g}, allowed is {case.allowed:.3g}"
+            yield _finding("REPLAY-DIFFERENCE", replay.name, f"case {case.case}", detail, "check the export")
+        if not case.argmax_agreement >= needed.argmax_agreement_min:
+            detail = f"argmax agrees on {case.argmax_agreement:.4f} of the rows"
+            yield _finding("REPLAY-ARGMAX", replay.name, f"case {case.case}", detail, "check the export")
+
+
+def _finding(rule: str, artifact: str, place: str, detail: str, remedy: str) -> Finding:
+    return Finding(rule=rule, artifact=artifact, place=place, detail=detail, remedy=remedy)

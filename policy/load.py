@@ -1,0 +1,84 @@
+"""Read the policy's files into one effective policy with a stable digest."""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from policy.errors import PolicyFileError
+from policy.model import OperatorRules, Profile
+
+_Model = TypeVar("_Model", bound=BaseModel)
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The effective policy of one profile.
+
+    Attributes:
+        profile: The profile.
+        operators: Operator rules by format.
+        seccomp_text: The seccomp profile as the engine takes it.
+        seccomp_sha256: Its digest, in hex.
+        digest: sha256 over the canonical form of all of it, in hex. Comments and layout do not change it.
+    """
+
+    profile: Profile
+    operators: dict[str, OperatorRules]
+    seccomp_text: str
+    seccomp_sha256: str
+    digest: str
+
+
+def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
+    """Read a profile and all that it names.
+
+    Raises:
+        PolicyFileError: A file is missing or malformed.
+    """
+    known = sorted(p.stem for p in (folder / "profiles").glob("*.toml"))
+    if name not in known:
+        raise PolicyFileError(f"no profile named {name!r}", hint=f"profiles: {', '.join(known)}")
+    profile = _read(folder / "profiles" / f"{name}.toml", Profile)
+    if profile.name != name:
+        raise PolicyFileError(f"profile file {name}.toml names itself {profile.name!r}")
+    operators = {}
+    for stem in profile.operators:
+        rules = _read(folder / "operators" / f"{stem}.toml", OperatorRules)
+        operators[rules.format] = rules
+    seccomp = canonical_json(_read_json(folder / "seccomp" / f"{profile.seccomp}.json"))
+    parts = [profile.model_dump(mode="json", by_alias=True), seccomp]
+    parts += [operators[f].model_dump(mode="json", by_alias=True) for f in sorted(operators)]
+    return Policy(
+        profile=profile,
+        operators=operators,
+        seccomp_text=seccomp,
+        seccomp_sha256=hashlib.sha256(seccomp.encode()).hexdigest(),
+        digest=hashlib.sha256(canonical_json(parts).encode()).hexdigest(),
+    )
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _read(path: Path, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate(tomllib.loads(path.read_text()))
+    except OSError as err:
+        raise PolicyFileError(f"cannot read policy file {path.name}: {err.strerror}") from err
+    except (tomllib.TOMLDecodeError, ValidationError) as err:
+        raise PolicyFileError(f"policy file is malformed: {path.name}: {err}") from err
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise PolicyFileError(f"cannot read policy file {path.name}: {err}") from err

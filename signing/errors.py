@@ -1,0 +1,45 @@
+"""Errors of the signing package.
+
+SigningError
+├── TrustDomainError     the local trust domain cannot be made, read or used
+└── VerificationError    evidence does not hold; names the check and the file
+"""
+
+
+class SigningError(Exception):
+    """Base of all signing errors.
+
+    Attributes:
+        code: Stable identifier.
+        message: What happened, to what.
+        hint: What to do about it, or the empty string.
+    """
+
+    code = "E-SIGNING"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class TrustDomainError(SigningError):
+    """The local trust domain cannot be made, read or used."""
+
+    code = "E-TRUST-DOMAIN"
+
+
+class VerificationError(SigningError):
+    """Evidence does not hold.
+
+    Attributes:
+        check: Stable identifier of the check that failed.
+        file: The file that it failed on, relative to the release.
+    """
+
+    code = "E-VERIFICATION"
+
+    def __init__(self, message: str, *, check: str, file: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.check = check
+        self.file = file

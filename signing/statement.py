@@ -1,0 +1,66 @@
+"""In-toto Statement v1: what a signature says, about which files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from signing.encoding import canonical_json, parse_canonical_json
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+PREDICATE_ARTIFACT = "urn:sealed-executor:artifact:v1"
+PREDICATE_MANIFEST = "urn:sealed-executor:manifest:v1"
+PREDICATE_RECORD = "urn:sealed-executor:record:v1"
+PREDICATE_PROVENANCE = "https://slsa.dev/provenance/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A statement about files.
+
+    Attributes:
+        subjects: sha256 in hex by name. Never empty.
+        predicate_type: What kind of claim it is.
+        predicate: The claim.
+    """
+
+    subjects: Mapping[str, str]
+    predicate_type: str
+    predicate: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.subjects:
+            raise ValueError("a statement without subjects says nothing")
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical payload."""
+        return canonical_json({
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(self.subjects.items())],
+            "predicateType": self.predicate_type,
+            "predicate": self.predicate,
+        })
+
+
+def parse_statement(payload: bytes) -> Statement:
+    """Parse a payload that `Statement.to_bytes` made.
+
+    Raises:
+        ValueError: Another form, another type, a repeated subject or none.
+    """
+    try:
+        document = parse_canonical_json(payload)
+        if document["_type"] != STATEMENT_TYPE or set(document) != {"_type", "subject", "predicateType", "predicate"}:
+            raise ValueError("not an in-toto Statement v1")
+        pairs = [(s["name"], s["digest"]["sha256"]) for s in document["subject"]]
+        subjects = dict(pairs)
+        if len(subjects) != len(pairs):
+            raise ValueError("a subject stands twice")
+        statement = Statement(
+            subjects=subjects, predicate_type=document["predicateType"], predicate=document["predicate"]
+        )
+    except (KeyError, TypeError) as err:
+        raise ValueError(f"malformed statement: {err}") from err
+    if statement.to_bytes() != payload:
+        raise ValueError("statement is not in canonical form")
+    return statement
