@@ -11,7 +11,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,25 +29,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from signing import merkle
 from signing.bundle import Bundle, LogEntry, log_body
+from signing.domain import DOMAIN_FILE, TRUSTED_ROOT, Identity, identity_of
 from signing.encoding import canonical_json, encode_base64, pae, sha256_hex
 from signing.errors import TrustDomainError
 from signing.statement import PAYLOAD_TYPE, Statement
 from signing.certificate import OID_ISSUER_V1, OID_ISSUER_V2, OID_SCT_LIST, SCT, sct_list_extension, sct_signed_data, utf8_der
 
-TRUSTED_ROOT = "trusted_root.json"
-DOMAIN = "domain.json"
 _SCHEMA = "executor.trust-domain/v1"
 _CA_YEARS = 10
 _LEAF_MINUTES = 10
 _KEYS = ("ca", "ctlog", "tlog")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Whom a certificate names: the subject's URI, and who vouched for it."""
-
-    subject: str
-    issuer: str
 
 
 class LocalTrustDomain:
@@ -149,11 +139,6 @@ class LocalSigner:
         )
 
 
-def identity_of(domain_id: str) -> Identity:
-    """Return whom the certificates of a domain name."""
-    return Identity(subject=f"urn:sealed-executor:local:{domain_id}:executor", issuer=f"urn:sealed-executor:local:{domain_id}")
-
-
 def open_or_create(folder: Path, *, now: datetime) -> LocalTrustDomain:
     """Open the trust domain in a folder, making it at first use.
 
@@ -164,7 +149,7 @@ def open_or_create(folder: Path, *, now: datetime) -> LocalTrustDomain:
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # two first runs at once must not make two domains
-        if not (folder / DOMAIN).exists():
+        if not (folder / DOMAIN_FILE).exists():
             _create(folder, now)
         return _open(folder)
     except OSError as err:
@@ -175,7 +160,7 @@ def open_or_create(folder: Path, *, now: datetime) -> LocalTrustDomain:
 
 def _open(folder: Path) -> LocalTrustDomain:
     try:
-        document = json.loads((folder / DOMAIN).read_bytes())
+        document = json.loads((folder / DOMAIN_FILE).read_bytes())
         if document["schema"] != _SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
         keys = {name: _load_key(folder / f"{name}.key") for name in _KEYS}
@@ -196,7 +181,7 @@ def _create(folder: Path, now: datetime) -> None:
         _write(folder / f"{name}.key", pem, 0o600)
     _write(folder / "ca.pem", ca.public_bytes(Encoding.PEM), 0o644)
     _write(folder / TRUSTED_ROOT, json.dumps(_trusted_root(keys, ca, domain_id, now), indent=2).encode(), 0o644)
-    _write(folder / DOMAIN, canonical_json({"schema": _SCHEMA, "id": domain_id}), 0o644)
+    _write(folder / DOMAIN_FILE, canonical_json({"schema": _SCHEMA, "id": domain_id}), 0o644)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -247,7 +247,7 @@ class Session:
             else:
                 self._take_log("stdout" if channel == b"O" else "stderr", data)
         except LimitExceededError as err:
-            self._stop = (err.stop, f": {err.message}")
+            self._stop = (Stop(err.limit), f": {err.message}")
         except JobError as err:
             self._stop = (Stop.PROTOCOL, f": {err.message}")
         return True
@@ -258,7 +258,7 @@ class Session:
         if room > 0:
             self._listener.on_log(stream, data[:room])
         if self._log_bytes > self._limits.log_bytes:
-            raise LimitExceededError(f"more than {self._limits.log_bytes} bytes of output text", stop=Stop.LOG)
+            raise LimitExceededError(f"more than {self._limits.log_bytes} bytes of output text", limit="log_bytes")
 
     def _take_frames(self, channel: bytes, data: bytes) -> None:
         for frame in self._decoders[channel].feed(data):

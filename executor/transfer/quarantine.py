@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from executor.errors import JobError
-from executor.sandbox.outcome import Stop
 
 
 class LimitExceededError(JobError):
-    """A limit on outputs was reached; `stop` says which."""
+    """A limit on what a job may send was reached; `limit` names the field of the job file."""
 
     code = "E-JOB-LIMIT"
 
-    def __init__(self, message: str, *, stop: Stop) -> None:
+    def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
-        self.stop = stop
+        self.limit = limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +86,9 @@ class Quarantine:
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise JobError(f"output {name!r} has no size")
         if len(self.artifacts) >= self._files_max:
-            raise LimitExceededError(f"more than {self._files_max} outputs", stop=Stop.OUTPUT_FILES)
+            raise LimitExceededError(f"more than {self._files_max} outputs", limit="output_files")
         if self._received + size > self._bytes_max:
-            raise LimitExceededError(f"outputs over {self._bytes_max} bytes", stop=Stop.OUTPUT_BYTES)
+            raise LimitExceededError(f"outputs over {self._bytes_max} bytes", limit="output_bytes")
         self._open = _OpenArtifact(name, self._declared[name], size, self._folder / f"{len(self.artifacts):04d}")
 
     def write(self, data: bytes) -> None:

@@ -1,0 +1,67 @@
+"""Admission: whether this engine and this image can do what a plan says, before anything is started."""
+
+from executor.errors import ImageMismatchError, UnsupportedError
+from executor.plan import LaunchPlan
+from executor.sandbox.engine import Engine, EngineInfo, ImageFacts
+
+_ENV_REFUSED = ("LD_", "NVIDIA_")
+_ENV_ALLOWED = ("NVIDIA_VISIBLE_DEVICES=void",)
+
+
+def admit(engine: Engine, plan: LaunchPlan) -> EngineInfo:
+    """Hold engine and image against a plan.
+
+    Raises:
+        UnsupportedError: The engine cannot enforce what the plan needs, or lacks the runtime or the devices.
+        ImageMismatchError: The pinned image is not there, or not what its lock says.
+    """
+    info = engine.info()
+    check_engine(info, plan.job.runtime, plan.job.devices)
+    check_image(engine.image(plan.job.image_id), plan)
+    return info
+
+
+def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> None:
+    """Refuse an engine that would silently leave out a protection.
+
+    Raises:
+        UnsupportedError: It would.
+    """
+    for there, what in (
+        (info.seccomp, "filter system calls (seccomp)"),
+        (info.memory_limit, "limit memory and swap"),
+        (info.pids_limit, "limit processes"),
+    ):
+        if not there:
+            raise UnsupportedError(f"the engine cannot {what}", hint="see `executor doctor`")
+    if runtime not in info.runtimes:
+        raise UnsupportedError(f"the engine has no runtime {runtime!r}", hint=f"it has: {', '.join(sorted(info.runtimes))}")
+    if devices and not info.cdi:
+        raise UnsupportedError(
+            f"the engine cannot give a container the device {devices[0]}: it has no CDI",
+            hint="GPUs need Docker Engine 25 or later with CDI enabled, and nvidia-container-toolkit 1.18 or later",
+        )
+
+
+def check_image(found: ImageFacts | None, plan: LaunchPlan) -> None:
+    """Refuse an image that is not the pinned one, or that brings what a sealed container must not have.
+
+    Raises:
+        ImageMismatchError: It is.
+    """
+    name, wanted = plan.image.name, plan.job.image_id
+    if found is None:
+        raise ImageMismatchError(
+            f"the engine does not have image {name!r} ({wanted})", hint=f"build it: executor image build {name}"
+        )
+    if found.image_id not in (wanted, plan.image.expect.manifest):
+        raise ImageMismatchError(f"the engine has {found.image_id} in place of image {name!r} ({wanted})")
+    if found.volumes:
+        raise ImageMismatchError(f"image {name!r} declares volumes: writable host disk under a read-only root")
+    if found.healthcheck:
+        raise ImageMismatchError(f"image {name!r} declares a health check: code that runs beside the job")
+    for variable in found.env:
+        if variable.startswith(_ENV_REFUSED) and variable not in _ENV_ALLOWED:
+            raise ImageMismatchError(f"image {name!r} sets {variable.partition('=')[0]}, which host-side hooks would obey")
+    if found.working_dir.startswith("/proc"):
+        raise ImageMismatchError(f"image {name!r} works in {found.working_dir} (CVE-2024-21626)")

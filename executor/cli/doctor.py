@@ -1,0 +1,26 @@
+"""`executor doctor`: check whether this host can run jobs safely, and clean up after runs whose executor died."""
+
+import argparse
+import json
+from typing import TextIO
+
+from executor.doctor import examine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing yet."""
+
+
+def execute(args: argparse.Namespace, out: TextIO) -> int:
+    """Print the findings; fail where one of them would stop a run."""
+    report = examine()
+    if args.json:
+        out.write(json.dumps(report.to_wire(), indent=2) + "\n")
+    else:
+        for check in report.checks:
+            out.write(f"{'ok   ' if check.ok else 'FAIL '} {check.name}: {check.detail}\n")
+            if not check.ok and check.hint:
+                out.write(f"      hint: {check.hint}\n")
+        for item in report.removed:
+            out.write(f"removed {item}\n")
+    return int(report.exit)

@@ -1,0 +1,88 @@
+"""`executor run JOB --out DIR`: run a job and release what passes."""
+
+import argparse
+import json
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from executor.cli.progress import people
+from executor.errors import RequestError
+from executor.events import Events, Subscriber, json_lines
+from executor.home import open_home
+from executor.pipeline import Context, Run, new_run_id, prepare
+from executor.report import failure_wire
+from executor.sandbox.docker import DockerEngine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the job file and where things go."""
+    parser.add_argument("job", type=Path, help="the job file, YAML or JSON")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the release directory; must not exist")
+    parser.add_argument("--events", metavar="FILE", help="write events as JSON lines, `-` for stdout")
+
+
+def execute(args: argparse.Namespace, out: TextIO) -> int:
+    """Run the job."""
+    if args.json and args.events == "-":
+        raise RequestError("--json and --events - both want stdout", hint="give --events a file")
+    run_id = new_run_id()
+    with ExitStack() as stack:
+        subscribers: list[Subscriber] = []
+        if args.events == "-":
+            subscribers.append(json_lines(out))
+        elif args.events:
+            subscribers.append(json_lines(stack.enter_context(_open_events(args.events))))
+        subscribers.append(stack.enter_context(people(sys.stderr)))
+        events = Events(run_id, tuple(subscribers))
+        try:
+            result = _run(args, run_id, events)
+        except Exception as err:
+            events.emit("result", result=failure_wire(err))
+            raise
+        events.emit("result", result=result)
+    if args.json:
+        out.write(json.dumps(result, indent=2) + "\n")
+    elif args.events != "-" and result["release"]:
+        out.write(result["release"] + "\n")
+    return int(result["exit_code"])
+
+
+def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any]:
+    prepared = prepare(args.job)
+    home = open_home()
+    target = args.out.absolute() if args.out else home.releases / run_id
+    context = Context(home=home, engine=DockerEngine(), cancelled=_cancel_on_signals())
+    return Run(prepared, run_id=run_id, target=target, context=context, events=events).execute()
+
+
+def _open_events(name: str) -> TextIO:
+    try:
+        return Path(name).open("w", encoding="utf-8")
+    except OSError as err:
+        raise RequestError(f"cannot write events to {name}: {err.strerror}") from err
+
+
+def _cancel_on_signals() -> "_Cancel":
+    cancel = _Cancel()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, cancel.on_signal)
+    return cancel
+
+
+class _Cancel:
+    """One signal cancels and reports, a second one kills: the next run or `doctor` then cleans up."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Take note; restore the default for the next one."""
+        self._asked = True
+        signal.signal(number, signal.SIG_DFL)

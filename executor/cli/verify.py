@@ -1,0 +1,75 @@
+"""`executor verify RELEASE`: verify a release offline. Needs neither an engine nor the network nor the job's libraries."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+from executor.errors import RequestError
+from executor.home import open_home
+from signing.domain import DOMAIN_FILE, TRUSTED_ROOT, identity_of
+from signing.errors import VerificationError
+from signing.trust import load_trust_root
+from signing.verify import CHECKS, NOT_CHECKED, Expectations, Verified, verify_release
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the release and what to insist on."""
+    parser.add_argument("release", type=Path)
+    parser.add_argument("--trust-root", type=Path, metavar="FILE", help="trusted_root.json; default: this host's own")
+    parser.add_argument("--identity", metavar="URI", help="exact subject that must have signed; default: this host's own")
+    parser.add_argument("--issuer", metavar="URI", help="exact issuer of that identity; default: this host's own")
+
+
+def execute(args: argparse.Namespace, out: TextIO) -> int:
+    """Verify, and list what was checked and what was not."""
+    verified = verify_release(args.release, _expectations(args))
+    if args.json:
+        out.write(json.dumps(_wire(args.release, verified), indent=2) + "\n")
+        return 0
+    lines = [f"ok    {name:<12} {text}" for name, text in CHECKS]
+    lines += [f"      not checked: {text}" for text in NOT_CHECKED]
+    lines.append(f"verified: {args.release} ({len(verified.manifest.files)} files, signed {verified.signed_at:%Y-%m-%d %H:%M:%S} UTC)")
+    out.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _expectations(args: argparse.Namespace) -> Expectations:
+    named = (args.trust_root, args.identity, args.issuer)
+    if all(named):
+        return Expectations(trust=load_trust_root(args.trust_root), subject=args.identity, issuer=args.issuer)
+    if any(named):
+        raise RequestError("--trust-root, --identity and --issuer go together", hint="name all three, or none")
+    return _own_expectations()
+
+
+def _own_expectations() -> Expectations:
+    """Expect what this host's own trust domain signs."""
+    folder = open_home().trust
+    try:
+        domain_id = json.loads((folder / DOMAIN_FILE).read_bytes())["id"]
+    except (OSError, ValueError, KeyError) as err:
+        raise VerificationError(
+            f"this host has no trust domain of its own at {folder}",
+            check="TRUST-ROOT",
+            hint="name whose word counts: --trust-root, --identity and --issuer",
+        ) from err
+    identity = identity_of(domain_id)
+    return Expectations(
+        trust=load_trust_root(folder / TRUSTED_ROOT), subject=identity.subject, issuer=identity.issuer
+    )
+
+
+def _wire(folder: Path, verified: Verified) -> dict[str, Any]:
+    return {
+        "schema": "executor.verification/v1",
+        "status": "verified",
+        "exit_code": 0,
+        "release": str(folder),
+        "run_id": verified.manifest.run_id,
+        "manifest_sha256": verified.manifest_sha256,
+        "signed_at": verified.signed_at.isoformat(),
+        "files": [f.path for f in verified.manifest.files],
+        "checked": [name for name, _ in CHECKS],
+        "not_checked": list(NOT_CHECKED),
+    }

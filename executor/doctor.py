@@ -1,0 +1,118 @@
+"""The doctor: what a run would need of this host, checked one by one, and the sweep of what dead runs left."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from executor.admission import check_engine
+from executor.errors import ExecutorError, HostError
+from executor.exits import Exit
+from executor.home import Home, open_home
+from executor.sandbox.engine import Engine
+from executor.sandbox.owner import sweep
+from images.errors import ImageError
+from images.lock import known_images, load_lock
+from policy.errors import PolicyError
+from policy.load import load_policy
+
+_PROFILE = "standard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check: its name, whether it holds, what was seen, and what to do otherwise."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All checks, and what the sweep removed."""
+
+    checks: tuple[Check, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def exit(self) -> Exit:
+        """0 where a run can work."""
+        return Exit.RELEASED if all(c.ok for c in self.checks) else Exit.HOST_PERMANENT
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        checks = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in self.checks]
+        return {
+            "schema": "executor.doctor/v1",
+            "status": "healthy" if self.exit is Exit.RELEASED else "unhealthy",
+            "exit_code": int(self.exit),
+            "checks": checks,
+            "removed": list(self.removed),
+        }
+
+
+def examine() -> Report:
+    """Check this host and sweep."""
+    home = open_home()
+    engine = _engine()
+    checks = [_no_torch(), _probe("policy", lambda: f"profile {_PROFILE}, sha256 {load_policy(_PROFILE).digest[:12]}")]
+    if isinstance(engine, ExecutorError):
+        checks.append(Check(name="engine", ok=False, detail=engine.message, hint=engine.hint))
+        return Report(checks=tuple(checks), removed=tuple(sweep(None, home)))
+    checks.append(_probe("engine", lambda: _engine_detail(engine)))
+    checks += [_probe(f"image {name}", _image_probe(engine, name)) for name in known_images()]
+    return Report(checks=tuple(checks), removed=tuple(_sweep(engine, home)))
+
+
+def _engine() -> Engine | HostError:
+    from executor.sandbox.docker import DockerEngine
+
+    try:
+        return DockerEngine()
+    except HostError as err:
+        return err
+
+
+def _engine_detail(engine: Engine) -> str:
+    info = engine.info()
+    check_engine(info, load_policy(_PROFILE).profile.runtime, ())
+    cdi = "with CDI" if info.cdi else "no CDI, so no GPU jobs"
+    return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}, {cdi}"
+
+
+def _image_probe(engine: Engine, name: str) -> Callable[[], str]:
+    def probe() -> str:
+        lock = load_lock(name)
+        if engine.image(lock.expect.image_id) is None:
+            raise HostError("the engine does not have it", hint=f"executor image build {name}")
+        return lock.expect.image_id
+
+    return probe
+
+
+def _no_torch() -> Check:
+    import importlib.util
+
+    there = importlib.util.find_spec("torch") is not None
+    return Check(
+        name="host environment",
+        ok=not there,
+        detail=f"Python {sys.version.split()[0]}, {'torch is installed' if there else 'no torch'}",
+        hint="install the executor into an environment of its own",
+    )
+
+
+def _probe(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except (ExecutorError, ImageError, PolicyError) as err:
+        return Check(name=name, ok=False, detail=err.message, hint=err.hint)
+
+
+def _sweep(engine: Engine, home: Home) -> list[str]:
+    try:
+        return sweep(engine, home)
+    except HostError:
+        return sweep(None, home)  # the engine's own check says what is wrong with it

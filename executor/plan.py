@@ -1,0 +1,178 @@
+"""The launch plan: everything that decides how a job runs, as values. Pure: equal inputs give equal plans, byte for byte.
+
+What `executor plan` prints is the very object that `executor run` executes, and its digest is the identity of the run.
+Where inputs lie is not part of it; what they are is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from executor import __version__
+from executor.canonical import digest_of
+from executor.errors import RequestError
+from executor.jobspec import MIB, JobSpec, OutputSpec, TrainParams
+from executor.sandbox.config import SandboxConfig, Seccomp
+from executor.sandbox.session import cpu_seconds_backstop
+from images.lock import ImageLock
+from policy.load import Policy
+
+SCHEMA = "executor.plan/v1"
+_INSPECTION_MEMORY_BYTES = 4096 * MIB
+_INSPECTION_WALL_SECONDS = 300.0
+_TRAIN_OUTPUTS = (
+    OutputSpec(name="model.onnx", role="model"),
+    OutputSpec(name="model.pt", role="model"),
+    OutputSpec(name="test-vectors.npz", role="test-vectors"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """How a job will run.
+
+    Attributes:
+        kind: The job's kind.
+        name: The job's name.
+        params: Its parameters, defaults filled in.
+        seed: Its seed.
+        outputs: What it may send.
+        inputs: sha256 in hex by name.
+        code: Tree digest and entry of the caller's code, or None.
+        image: The pinned image.
+        job: The sealed container of the job.
+        inspection: The sealed container of each inspection.
+        wall_seconds: Limit on the job.
+        inspection_wall_seconds: Limit on each inspection.
+        output_bytes: Limit on all outputs together.
+        output_files: Limit on their number.
+        log_bytes: Limit on stdout and stderr together.
+        policy: The effective policy.
+    """
+
+    kind: str
+    name: str
+    params: Mapping[str, Any]
+    seed: int
+    outputs: tuple[OutputSpec, ...]
+    inputs: Mapping[str, str]
+    code: tuple[str, str] | None
+    image: ImageLock
+    job: SandboxConfig
+    inspection: SandboxConfig
+    wall_seconds: float
+    inspection_wall_seconds: float
+    output_bytes: int
+    output_files: int
+    log_bytes: int
+    policy: Policy
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the recorded form."""
+        return {
+            "schema": SCHEMA,
+            "executor": __version__,
+            "kind": self.kind,
+            "name": self.name,
+            "params": dict(self.params),
+            "seed": self.seed,
+            "outputs": [o.model_dump() for o in self.outputs],
+            "inputs": dict(self.inputs),
+            "code": {"sha256": self.code[0], "entry": self.code[1]} if self.code else None,
+            "image": {
+                "name": self.image.name,
+                "id": self.image.expect.image_id,
+                "manifest": self.image.expect.manifest,
+                "lock_sha256": self.image.digest,
+            },
+            "job": self.job.to_wire(),
+            "inspection": self.inspection.to_wire(),
+            "limits": {
+                "wall_seconds": self.wall_seconds,
+                "inspection_wall_seconds": self.inspection_wall_seconds,
+                "output_bytes": self.output_bytes,
+                "output_files": self.output_files,
+                "log_bytes": self.log_bytes,
+            },
+            "policy": {"profile": self.policy.profile.name, "sha256": self.policy.digest},
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the recorded form, in hex."""
+        return digest_of(self.to_wire())
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that the CPU limit is good for."""
+        return max(1, int(self.job.cpus))
+
+
+def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[str, str] | None) -> LaunchPlan:
+    """Decide how a job would run, without running it.
+
+    Args:
+        spec: The parsed request. Untrusted: every field is the submitter's.
+        image: The pinned image that `spec.image` names.
+        policy: The effective policy of `spec.profile`.
+        code: Tree digest and entry of the code as it was read, or None.
+
+    Raises:
+        RequestError: The image is not for this profile, the code is not what the job names, or a limit is over the
+            profile's ceiling.
+    """
+    profile = policy.profile
+    if image.name not in profile.images:
+        raise RequestError(f"profile {profile.name!r} does not allow image {image.name!r}")
+    if code is not None and spec.code is not None and spec.code.sha256 not in (None, code[0]):
+        raise RequestError(f"code has tree digest {code[0]}, the job names {spec.code.sha256}")
+    _check_ceilings(spec, policy)
+    limits = spec.limits
+    seccomp = Seccomp(name=profile.seccomp, text=policy.seccomp_text, sha256=policy.seccomp_sha256)
+
+    def sandbox(*, memory_bytes: int, wall_seconds: float, devices: tuple[str, ...]) -> SandboxConfig:
+        return SandboxConfig(
+            image_id=image.expect.image_id,
+            runtime=profile.runtime,
+            network=profile.network,
+            cpus=limits.cpus,
+            memory_bytes=memory_bytes,
+            pids=limits.pids,
+            tmp_bytes=limits.tmp_bytes,
+            cpu_seconds=cpu_seconds_backstop(limits.cpus, wall_seconds),
+            devices=devices,
+            seccomp=seccomp,
+        )
+
+    return LaunchPlan(
+        kind=spec.kind,
+        name=spec.name,
+        params=TrainParams.model_validate(spec.params).model_dump() if spec.kind == "train" else spec.params,
+        seed=spec.seed,
+        outputs=_TRAIN_OUTPUTS if spec.kind == "train" else spec.outputs,
+        inputs={name: spec.inputs[name].sha256 for name in sorted(spec.inputs)},
+        code=code,
+        image=image,
+        job=sandbox(memory_bytes=limits.memory_bytes, wall_seconds=limits.wall_seconds, devices=spec.gpus),
+        inspection=sandbox(
+            memory_bytes=max(_INSPECTION_MEMORY_BYTES, limits.tmp_bytes + MIB),
+            wall_seconds=_INSPECTION_WALL_SECONDS,
+            devices=(),
+        ),
+        wall_seconds=limits.wall_seconds,
+        inspection_wall_seconds=_INSPECTION_WALL_SECONDS,
+        output_bytes=limits.output_bytes,
+        output_files=limits.output_files,
+        log_bytes=limits.log_bytes,
+        policy=policy,
+    )
+
+
+def _check_ceilings(spec: JobSpec, policy: Policy) -> None:
+    asked, ceilings = spec.limits.model_dump(), policy.profile.ceilings.model_dump()
+    for name, ceiling in ceilings.items():
+        if asked[name] > ceiling:
+            raise RequestError(
+                f"limits.{name} is {asked[name]:g}, profile {policy.profile.name!r} allows {ceiling:g}",
+                hint="ask for less, or for another profile",
+            )

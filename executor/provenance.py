@@ -1,0 +1,71 @@
+"""What a release says of its own making: the manifest's details and the SLSA v1 provenance. Pure."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from executor import __version__
+from executor.inspection import Inventories, Replays
+from executor.plan import LaunchPlan
+from executor.sandbox.engine import EngineInfo
+from executor.sandbox.session import RunResult
+
+BUILD_TYPE = "urn:sealed-executor:job:v1"
+
+
+def manifest_details(
+    plan: LaunchPlan, *, engine: EngineInfo, metrics: Mapping[str, float], inventories: Inventories, replays: Replays | None
+) -> dict[str, Any]:
+    """Return the manifest's details: image, environment, models with operators and test vectors, inputs and metrics."""
+    return {
+        "job": {"kind": plan.kind, "name": plan.name, "seed": plan.seed, "params": dict(plan.params)},
+        "plan_sha256": plan.digest,
+        "policy": {"profile": plan.policy.profile.name, "sha256": plan.policy.digest},
+        "image": plan.to_wire()["image"],
+        "inputs": dict(plan.inputs),
+        "code_sha256": plan.code[0] if plan.code else None,
+        "engine": {"version": engine.version, "runtime": plan.job.runtime, "cgroup": engine.cgroup_version},
+        "environment": {
+            **(replays.environment if replays else {}),
+            "wheels": [
+                {"name": i.name, "version": i.version, "sha256": i.sha256} for i in plan.image.inputs if i.kind == "wheel"
+            ],
+        },
+        "artifacts": dict(inventories.wire["artifacts"]),
+        "replay": dict(replays.wire) if replays else None,
+        "metrics_claimed": dict(metrics),
+    }
+
+
+def slsa_provenance(plan: LaunchPlan, *, run_id: str, result: RunResult, started: datetime, finished: datetime) -> dict[str, Any]:
+    """Return the predicate of SLSA provenance v1 (slsa.dev/spec/v1.1/provenance)."""
+    wire = plan.to_wire()
+    dependencies = [
+        {"name": "image", "uri": f"pkg:oci/{plan.image.name}", "digest": {"sha256": plan.job.image_id.removeprefix("sha256:")}},
+        {"name": "image-lock", "digest": {"sha256": plan.image.digest}},
+        {"name": "policy", "digest": {"sha256": plan.policy.digest}},
+        *({"name": f"input/{name}", "digest": {"sha256": digest}} for name, digest in plan.inputs.items()),
+    ]
+    if plan.code:
+        dependencies.append({"name": "code", "digest": {"sha256": plan.code[0]}})
+    external = ("kind", "name", "params", "seed", "outputs", "inputs", "code", "policy")
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {name: wire[name] for name in external} | {"image": plan.image.name},
+            "internalParameters": {"job": wire["job"], "inspection": wire["inspection"], "limits": wire["limits"]},
+            "resolvedDependencies": dependencies,
+        },
+        "runDetails": {
+            "builder": {
+                "id": f"urn:sealed-executor:builder:{plan.job.runtime}:network-{plan.job.network}:v1",
+                "version": {"sealed-executor": __version__},
+            },
+            "metadata": {"invocationId": run_id, "startedOn": _stamp(started), "finishedOn": _stamp(finished)},
+            "byproducts": [{"name": "usage", "annotations": result.usage.to_wire()}],
+        },
+    }
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

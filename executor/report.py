@@ -1,0 +1,84 @@
+"""What the command reports: the words and codes for how a run ended, and for what went wrong.
+
+Imports nothing heavy: every subcommand uses it, `version` and `verify` among them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from executor.errors import (
+    Cancelled,
+    HostError,
+    ImageMismatchError,
+    RequestError,
+    UnsupportedError,
+)
+from executor.exits import Exit
+from images.errors import ImageError
+from policy.errors import PolicyError
+from signing.errors import SigningError, VerificationError
+
+RESULT_SCHEMA = "executor.result/v1"
+ERROR_SCHEMA = "executor.error/v1"
+Status = tuple[str, Exit]
+
+# The first that fits counts, so leaves stand before their bases.
+_STATUS: tuple[tuple[type[Exception], str, Exit], ...] = (
+    (RequestError, "invalid_request", Exit.INVALID_REQUEST),
+    (ImageMismatchError, "image_mismatch", Exit.IMAGE_MISMATCH),
+    (ImageError, "image_mismatch", Exit.IMAGE_MISMATCH),
+    (PolicyError, "invalid_request", Exit.INVALID_REQUEST),
+    (Cancelled, "cancelled", Exit.CANCELLED),
+    (UnsupportedError, "host_fault", Exit.HOST_PERMANENT),
+    (HostError, "host_fault", Exit.HOST_RETRYABLE),
+    (VerificationError, "verification_failed", Exit.VERIFICATION_FAILED),
+    (SigningError, "signing_failed", Exit.SIGNING_FAILED),
+    (KeyboardInterrupt, "interrupted", Exit.INTERRUPTED),  # type: ignore[assignment]
+)
+
+
+def status_of(error: BaseException) -> Status:
+    """Return status word and exit code of an error."""
+    for kind, word, code in _STATUS:
+        if isinstance(error, kind):
+            return word, code
+    return "internal_error", Exit.INTERNAL
+
+
+def error_wire(error: BaseException) -> dict[str, str]:
+    """Return an error's recorded form, with the checks and files that it names."""
+    wire = {
+        "code": str(getattr(error, "code", "E-INTERNAL")),
+        "message": str(getattr(error, "message", "") or error or type(error).__name__),
+        "hint": str(getattr(error, "hint", "")),
+    }
+    for name in ("check", "file"):
+        if value := getattr(error, name, ""):
+            wire[name] = str(value)
+    return wire
+
+
+def result_wire(report: Mapping[str, Any], status: Status) -> dict[str, Any]:
+    """Return the one JSON object that `run` prints."""
+    return {"schema": RESULT_SCHEMA, "status": status[0], "exit_code": int(status[1]), **report}
+
+
+def failure_wire(error: BaseException) -> dict[str, Any]:
+    """Return the one JSON object that a command prints when it failed before it had a result."""
+    status = status_of(error)
+    return {"schema": ERROR_SCHEMA, "status": status[0], "exit_code": int(status[1]), "error": error_wire(error)}
+
+
+def render_error(error: BaseException) -> str:
+    """Return an error for people: what happened, the chain of causes, and what to do."""
+    wire = error_wire(error)
+    lines = [f"error: {wire['message']}"]
+    cause = error.__cause__
+    while cause is not None:
+        text = str(getattr(cause, "message", "") or cause).strip()
+        if text and text not in lines[0]:
+            lines.append(f"  cause: {' '.join(text.split())[:300]}")
+        cause = cause.__cause__
+    if wire["hint"]:
+        lines += ["", f"hint: {wire['hint']}"]
+    return "\n".join(lines)
