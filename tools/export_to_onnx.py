@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import logging
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> byt
     if edge_index.shape[1] < 2:
         raise ValueError("the sample graph needs two edges at least")
     shapes = {"x": {0: torch.export.Dim("num_nodes")}, "edge_index": {1: torch.export.Dim("num_edges")}}
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
         path = Path(scratch) / "model.onnx"
         torch.onnx.export(
             model,
@@ -45,6 +48,19 @@ def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> byt
             optimize=True,
         )
         return _strip(onnx.load(path)).SerializeToString(deterministic=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says on every run: absent torchvision, its own deprecations, its progress."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+    logger.setLevel(before)
 
 
 def _strip(model: Any) -> Any:

@@ -31,16 +31,19 @@ def script_model(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> bytes
         traced = torch.jit.trace(model, (x, edge_index), check_trace=False)
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
-    return _normalise(buffer.getvalue())
+    return normalise(buffer.getvalue())
 
 
-def _normalise(archive: bytes) -> bytes:
-    """Leave out debug records (source paths of this machine) and the random serialisation id."""
+def normalise(archive: bytes) -> bytes:
+    """Return a TorchScript archive that the policy's inventory knows every member of.
+
+    Leaves out debug records (source paths), the shapes of the traced sample and the random serialisation id.
+    """
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
         for item in source.infolist():
             name = item.filename.partition("/")[2]
-            if name.endswith(".debug_pkl") or name == ".data/serialization_id":
+            if name.endswith(".debug_pkl") or name == ".data/serialization_id" or name.startswith("traced_inputs"):
                 continue
             target.writestr(zipfile.ZipInfo(f"model/{name}", _STAMP), source.read(item))
     return out.getvalue()

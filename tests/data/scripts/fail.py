@@ -1,0 +1,3 @@
+"""Fails like an honest script does."""
+
+raise ValueError("the table has no rows")

@@ -1,0 +1,1 @@
+"""Declares an output and sends none."""

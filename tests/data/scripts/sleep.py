@@ -1,0 +1,7 @@
+"""Sleeps past any limit, and will not be asked to stop."""
+
+import signal
+import time
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(3600)
