@@ -35,7 +35,9 @@ def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> No
         if not there:
             raise UnsupportedError(f"the engine cannot {what}", hint="see `executor doctor`")
     if runtime not in info.runtimes:
-        raise UnsupportedError(f"the engine has no runtime {runtime!r}", hint=f"it has: {', '.join(sorted(info.runtimes))}")
+        raise UnsupportedError(
+            f"the engine has no runtime {runtime!r}", hint=f"it has: {', '.join(sorted(info.runtimes))}"
+        )
     if devices and not info.cdi:
         raise UnsupportedError(
             f"the engine cannot give a container the device {devices[0]}: it has no CDI",
@@ -62,6 +64,8 @@ def check_image(found: ImageFacts | None, plan: LaunchPlan) -> None:
         raise ImageMismatchError(f"image {name!r} declares a health check: code that runs beside the job")
     for variable in found.env:
         if variable.startswith(_ENV_REFUSED) and variable not in _ENV_ALLOWED:
-            raise ImageMismatchError(f"image {name!r} sets {variable.partition('=')[0]}, which host-side hooks would obey")
+            raise ImageMismatchError(
+                f"image {name!r} sets {variable.partition('=')[0]}, which host-side hooks would obey"
+            )
     if found.working_dir.startswith("/proc"):
         raise ImageMismatchError(f"image {name!r} works in {found.working_dir} (CVE-2024-21626)")

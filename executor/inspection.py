@@ -1,7 +1,7 @@
 """What the inspecting containers reported, parsed strictly into the policy's types.
 
-The workers in them are trusted code, but they read hostile files: their word is parsed like anybody else's, and a report
-that does not fit is the host's fault, which releases nothing.
+The workers in them are trusted code, but they read hostile files: their word is parsed like anybody else's, and a
+report that does not fit is the host's fault, which releases nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +43,7 @@ class _Inventory(_Strict):
 
 class _Inventories(_Strict):
     artifacts: dict[str, _Inventory]
+    environment: dict[str, _Text]
 
 
 class _Case(_Strict):
@@ -68,9 +69,16 @@ class _Replays(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventories:
-    """The static inventories of all artifacts, as policy types and as they are recorded."""
+    """The static inventories of all artifacts.
+
+    Attributes:
+        artifacts: As policy types.
+        environment: What the image says of itself without loading anything.
+        wire: As they are recorded.
+    """
 
     artifacts: tuple[ArtifactInventory, ...]
+    environment: Mapping[str, str]
     wire: Mapping[str, Any]
 
 
@@ -104,7 +112,7 @@ def parse_inventories(result: Mapping[str, Any], artifacts: Sequence[Artifact]) 
     if set(report.artifacts) != {a.name for a in artifacts}:
         raise HostError("the inventory did not report on every artifact")
     found = tuple(_to_policy(a, report.artifacts[a.name]) for a in artifacts)
-    return Inventories(artifacts=found, wire=report.model_dump())
+    return Inventories(artifacts=found, environment=report.environment, wire=report.model_dump())
 
 
 def parse_replays(result: Mapping[str, Any], models: Sequence[str]) -> Replays:

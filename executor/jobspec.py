@@ -19,7 +19,9 @@ _FILE_BYTES_MAX = 1 << 20
 MIB = 1 << 20
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,3}$")]
+OutputName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,3}$")
+]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -104,7 +106,7 @@ class JobSpec(_Strict):
                 raise ValueError("kind 'train' brings its own code and outputs: leave `code` and `outputs` out")
             if set(self.inputs) not in (set(), {"nodes", "edges"}):
                 raise ValueError("kind 'train' takes the inputs `nodes` and `edges`, or none for the karate club")
-            TrainParams.model_validate(self.params)
+            _check_params(TrainParams, self.params)
         elif self.code is None or not self.outputs:
             raise ValueError("kind 'script' needs `code` and at least one entry in `outputs`")
         try:
@@ -118,6 +120,13 @@ class JobSpec(_Strict):
             if not re.fullmatch(r"[a-z0-9.-]+/[a-z0-9_.-]+=[A-Za-z0-9_.:-]+", device):
                 raise ValueError(f"not a CDI device name, such as nvidia.com/gpu=0: {device!r}")
         return self
+
+
+def _check_params(model: type[BaseModel], params: dict[str, Any]) -> None:
+    try:
+        model.model_validate(params)
+    except ValidationError as err:
+        raise ValueError("; ".join(f"params.{problem}" for problem in describe(err).split("; "))) from err
 
 
 def load_job(path: Path) -> JobSpec:
@@ -179,7 +188,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases are not accepted", event.start_mark)
         return super().compose_node(parent, index)
 

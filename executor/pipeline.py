@@ -8,47 +8,38 @@ are gone afterwards and no half-made release has a name.
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from executor import __version__, gate
 from executor.admission import admit
-from executor.errors import (
-    Cancelled,
-    ExecutorError,
-    HostError,
-    ImageMismatchError,
-    RequestError,
-)
+from executor.errors import Cancelled, ExecutorError, ImageMismatchError, RequestError
 from executor.events import Events
 from executor.exits import Exit
-from executor.home import Home
-from executor.inspection import Inventories, Replays, parse_inventories, parse_replays
 from executor.jobspec import JobSpec, load_job
 from executor.plan import LaunchPlan, plan_launch
 from executor.provenance import manifest_details, slsa_provenance
 from executor.record import write_record
+from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, result_wire, status_of
-from executor.release import ReleaseContent, check_target, release, staging_path
-from executor.sandbox.config import ContainerRequest, Mount, SandboxConfig
-from executor.sandbox.engine import Engine, EngineInfo
+from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import claim_run_folder, labels_for, note_staging, sweep
-from executor.sandbox.session import Listener, RunResult, Session, SessionLimits
+from executor.sandbox.owner import claim_run_folder, note_staging, sweep
+from executor.sandbox.session import RunResult
+from executor.stages import Context, Inspected, Stages
 from executor.transfer.inputs import CodeTree, InputStore, lay_out_code, locate, read_code
-from executor.transfer.quarantine import Artifact, Quarantine
+from executor.transfer.quarantine import Artifact
 from images.errors import LockError
 from images.lock import load_lock
-from policy.decision import MODEL_FORMATS, Decision, check_replay, check_static
+from policy.decision import Decision
 from policy.errors import PolicyError
 from policy.load import load_policy
 from signing.errors import SigningError
 from signing.local import LocalTrustDomain, open_or_create
 
-_INSPECTION_LOG_BYTES = 1 << 20
 _METRICS_MAX = 256
 
 
@@ -60,23 +51,6 @@ class Prepared:
     base: Path
     code: CodeTree | None
     plan: LaunchPlan
-
-
-@dataclass(slots=True, kw_only=True)
-class Context:
-    """What a run needs of the world.
-
-    Attributes:
-        home: The state directory.
-        engine: Where containers run.
-        now: The clock.
-        cancelled: Whether somebody asked to stop.
-    """
-
-    home: Home
-    engine: Engine
-    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
-    cancelled: Callable[[], bool] = field(default=lambda: False)
 
 
 def prepare(job_file: Path) -> Prepared:
@@ -157,50 +131,66 @@ class Run:
         log_folder.mkdir(mode=0o700)
         try:
             self._lay_out_inputs(folder)
+            stages = Stages(self._plan, run_id=self._run_id, folder=folder, context=context, events=self._events)
             try:
-                status = self._journey(folder, log_folder, engine, domain)
+                status = self._journey(stages, folder, log_folder, engine, domain)
             except gate.DeniedError as err:
-                status = self._denied(err)
+                self._report["error"] = error_wire(err)
+                status = "denied", Exit.DENIED
             except (ExecutorError, SigningError) as err:
                 self._report["error"] = error_wire(err)
                 self._record(log_folder, status_of(err), domain)
                 raise
-            return self._finish(log_folder, status, domain)
+            self._record(log_folder, status, domain)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
+        return result_wire(shown, status)
 
-    def _journey(self, folder: Path, log_folder: Path, engine: EngineInfo, domain: LocalTrustDomain) -> Status:
-        result, artifacts = self._run_job(folder, log_folder)
+    def _journey(
+        self, stages: Stages, folder: Path, log_folder: Path, engine: EngineInfo, domain: LocalTrustDomain
+    ) -> Status:
+        result, artifacts = stages.run_job(log_folder)
+        self._note_run(result, artifacts)
         if result.outcome.kind is not OutcomeKind.SUCCEEDED:
             return result.outcome.kind.value, result.outcome.kind.exit
-        missing = [o.name for o in self._plan.outputs if o.required and o.name not in {a.name for a in artifacts}]
+        sent = {a.name for a in artifacts}
+        missing = [o.name for o in self._plan.outputs if o.required and o.name not in sent]
         if missing:
             self._report["outcome"]["reason"] = f"the job did not send a required output: {missing[0]!r}"
             return OutcomeKind.JOB_FAILED.value, Exit.JOB_FAILED
-        metrics = _metrics(result.result)
-        self._report["metrics"] = metrics
-        inventories, replays, decision = self._inspect(folder, artifacts)
-        approved = gate.approve(decision, artifacts)
-        content = ReleaseContent(
-            run_id=self._run_id,
-            formats={a.name: a.format for a in inventories.artifacts},
-            plan=self._plan.to_wire(),
-            decision=decision_wire(decision, self._plan),
-            details=manifest_details(
-                self._plan, engine=engine, metrics=metrics, inventories=inventories, replays=replays
-            ),
-            provenance=slsa_provenance(
-                self._plan, run_id=self._run_id, result=result, started=self._started, finished=self._context.now()
-            ),
-        )
+        self._report["metrics"] = _metrics(result.result)
+        inspected = stages.inspect(artifacts)
+        self._note_inspection(inspected)
+        approved = gate.approve(inspected.decision, artifacts)
         note_staging(folder, staging_path(self._target, self._run_id))
         if self._context.cancelled():
             raise Cancelled("the run was cancelled")
+        content = self._content(result, inspected, engine)
         verified = release(approved, content, target=self._target, domain=domain, now=self._context.now)
         self._report["release"] = str(self._target)
         self._report["manifest_sha256"] = verified.manifest_sha256
         self._events.emit("released", path=str(self._target), manifest_sha256=verified.manifest_sha256)
         return "released", Exit.RELEASED
+
+    def _content(self, result: RunResult, inspected: Inspected, engine: EngineInfo) -> ReleaseContent:
+        plan, inventories = self._plan, inspected.inventories
+        return ReleaseContent(
+            run_id=self._run_id,
+            formats={a.name: a.format for a in inventories.artifacts},
+            plan=plan.to_wire(),
+            decision=decision_wire(inspected.decision, plan),
+            details=manifest_details(
+                plan,
+                engine=engine,
+                metrics=self._report["metrics"],
+                inventories=inventories,
+                replays=inspected.replays,
+            ),
+            provenance=slsa_provenance(
+                plan, run_id=self._run_id, result=result, started=self._started, finished=self._context.now()
+            ),
+        )
 
     def _lay_out_inputs(self, folder: Path) -> None:
         store = InputStore(self._context.home.cas)
@@ -213,137 +203,32 @@ class Run:
             (folder / "code").mkdir(mode=0o755)
             lay_out_code(self._prepared.code, folder / "code")
 
-    def _run_job(self, folder: Path, log_folder: Path) -> tuple[RunResult, list[Artifact]]:
-        plan = self._plan
-        (folder / "quarantine").mkdir(mode=0o755)
-        quarantine = Quarantine(
-            folder / "quarantine",
-            declared={o.name: o.role for o in plan.outputs},
-            bytes_max=plan.output_bytes,
-            files_max=plan.output_files,
-        )
-        mounts = [("in", folder / "in")] + ([("job", folder / "code")] if plan.code else [])
-        launch = {
-            "kind": plan.kind,
-            "params": dict(plan.params),
-            "inputs": {name: f"/in/{name}" for name in plan.inputs},
-            "entry": plan.code[1] if plan.code else None,
-        }
-        logs = {name: (log_folder / f"{name}.log").open("ab", buffering=0) for name in ("stdout", "stderr")}
-
-        def on_log(stream: str, data: bytes) -> None:
-            logs[stream].write(data)
-            self._events.emit("log", stream=stream, text=data.decode(errors="replace"))
-
-        listener = Listener(on_progress=lambda values: self._events.emit("progress", values=dict(values)), on_log=on_log)
-        self._events.emit("started")
-        try:
-            result = self._session(
-                folder, "job", plan.job, mounts, launch, quarantine, listener, (plan.wall_seconds, plan.log_bytes)
-            )
-        finally:
-            for file in logs.values():
-                file.close()
-        self._report["outcome"] = outcome_wire(result.outcome)
-        self._report["usage"] = result.usage.to_wire() | {
+    def _note_run(self, result: RunResult, artifacts: list[Artifact]) -> None:
+        report = self._report
+        report["outcome"] = outcome_wire(result.outcome)
+        report["usage"] = result.usage.to_wire() | {
             "log_bytes": result.log_bytes,
-            "output_bytes": quarantine.bytes_received,
-            "output_files": len(quarantine.artifacts),
+            "output_bytes": result.output_bytes,
+            "output_files": len(artifacts),
         }
-        self._report["timings"] = dict(result.seconds)
-        self._report["artifacts"] = [
-            {"name": a.name, "role": a.role, "size": a.size, "sha256": a.sha256} for a in quarantine.artifacts
-        ]
-        self._events.emit("exited", outcome=self._report["outcome"], usage=self._report["usage"])
-        self._events.emit("collected", artifacts=self._report["artifacts"])
-        return result, quarantine.artifacts
+        report["timings"] = dict(result.seconds)
+        report["artifacts"] = [{"name": a.name, "role": a.role, "size": a.size, "sha256": a.sha256} for a in artifacts]
+        self._events.emit("exited", outcome=report["outcome"], usage=report["usage"])
+        self._events.emit("collected", artifacts=report["artifacts"])
 
-    def _inspect(self, folder: Path, artifacts: list[Artifact]) -> tuple[Inventories, Replays | None, Decision]:
-        """Inventory first, without loading anything; replay only what passed."""
-        plan, today = self._plan, self._context.now().date()
-        inventories = parse_inventories(self._inspection(folder, "inventory", artifacts, {}), artifacts)
-        findings = check_static(plan.policy, inventories.artifacts, today=today)
-        models = {a.name: a.format for a in inventories.artifacts if a.format in MODEL_FORMATS}
-        replays = None
-        if not findings and models:
-            vectors = next((a.name for a in artifacts if a.role == "test-vectors"), None)
-            params = {"models": models, "vectors": vectors}
-            replays = parse_replays(self._inspection(folder, "replay", artifacts, params), sorted(models))
-            findings = check_replay(
-                plan.policy, inventories.artifacts, replays.models, tolerance=replays.tolerance, today=today
-            )
-        decision = Decision(findings=tuple(findings), artifacts=tuple(a.name for a in artifacts))
-        self._report["decision"] = decision_wire(decision, plan)
-        self._report["inspection"] = {
-            "inventory": dict(inventories.wire),
-            "replay": dict(replays.wire) if replays else None,
+    def _note_inspection(self, inspected: Inspected) -> None:
+        report, decision = self._report, inspected.decision
+        report["timings"] |= dict(inspected.seconds)
+        report["decision"] = decision_wire(decision, self._plan)
+        report["inspection"] = {
+            "inventory": dict(inspected.inventories.wire),
+            "replay": dict(inspected.replays.wire) if inspected.replays else None,
         }
-        self._report["findings"] = [f.to_wire() for f in findings]
-        self._events.emit("decided", allowed=decision.allowed, findings=self._report["findings"])
-        return inventories, replays, decision
-
-    def _inspection(
-        self, folder: Path, kind: str, artifacts: list[Artifact], params: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        plan = self._plan
-        launch = {
-            "kind": kind,
-            "params": dict(params),
-            "inputs": {a.name: f"/in/{a.path.name}" for a in artifacts},
-            "entry": None,
-        }
-        nothing = Quarantine(folder, declared={}, bytes_max=0, files_max=0)
-        limits = (plan.inspection_wall_seconds, _INSPECTION_LOG_BYTES)
-        mounts = [("in", folder / "quarantine")]
-        self._events.emit("inspecting", stage=kind)
-        result = self._session(folder, kind, plan.inspection, mounts, launch, nothing, Listener(), limits)
-        self._report["timings"][kind] = round(sum(result.seconds.values()), 4)
-        if result.outcome.kind is OutcomeKind.CANCELLED:
-            raise Cancelled("the run was cancelled")
-        if result.outcome.kind is not OutcomeKind.SUCCEEDED:
-            return _failed_inspection(kind, artifacts, params, result.outcome)
-        return result.result
-
-    def _session(
-        self,
-        folder: Path,
-        role: str,
-        config: SandboxConfig,
-        mounts: list[tuple[str, Path]],
-        launch: dict[str, Any],
-        quarantine: Quarantine,
-        listener: Listener,
-        limits: tuple[float, int],
-    ) -> RunResult:
-        wall_seconds, log_bytes = limits
-        common = {"seed": self._plan.seed, "threads": self._plan.threads, "wall_seconds_max": wall_seconds}
-        request = ContainerRequest(
-            name=f"sealed-executor-{self._run_id}-{role}",
-            config=config,
-            mounts=tuple(Mount(source=str(path), target=PurePosixPath("/") / target) for target, path in mounts),
-            labels=labels_for(self._run_id, wall_seconds=wall_seconds),
-        )
-        session = Session(
-            self._context.engine,
-            request,
-            folder=folder,
-            limits=SessionLimits(wall_seconds=wall_seconds, log_bytes=log_bytes),
-            quarantine=quarantine,
-            listener=listener,
-            cancelled=self._context.cancelled,
-        )
-        return session.run(launch | common)
-
-    def _denied(self, denial: gate.DeniedError) -> Status:
-        self._report["error"] = error_wire(denial)
-        return "denied", Exit.DENIED
-
-    def _finish(self, log_folder: Path, status: Status, domain: LocalTrustDomain) -> dict[str, Any]:
-        self._record(log_folder, status, domain)
-        shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
-        return result_wire(shown, status)
+        report["findings"] = [f.to_wire() for f in decision.findings]
+        self._events.emit("decided", allowed=decision.allowed, findings=report["findings"])
 
     def _record(self, log_folder: Path, status: Status, domain: LocalTrustDomain) -> None:
+        """Write and sign the record; without one there is no release either."""
         now = self._context.now()
         record = {
             **self._report,
@@ -355,7 +240,12 @@ class Run:
             "started": self._started.isoformat(),
             "finished": now.isoformat(),
         }
-        path = write_record(log_folder, record, domain=domain, now=now)
+        try:
+            path = write_record(log_folder, record, domain=domain, now=now)
+        except (OSError, SigningError) as err:
+            if self._report["release"] is not None:
+                withdraw(self._target, self._run_id)
+            raise SigningError(f"the run's record could not be written and signed: {log_folder}") from err
         self._report["record"] = str(path)
 
 
@@ -384,7 +274,7 @@ def outcome_wire(outcome: Outcome) -> dict[str, Any]:
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the job's claimed metrics: named finite numbers, or nothing."""
+    """Return the job's claimed metrics: named numbers. What does not fit is left out, with the rest kept."""
     claimed = result.get("metrics")
     if not isinstance(claimed, dict) or len(claimed) > _METRICS_MAX:
         return {}
@@ -393,23 +283,3 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in claimed.items()
         if len(name) <= 64 and isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-
-
-def _failed_inspection(
-    kind: str, artifacts: list[Artifact], params: Mapping[str, Any], outcome: Outcome
-) -> Mapping[str, Any]:
-    """An inspection that died on what it read: a denial by the artifact, unless the host was at fault.
-
-    Raises:
-        HostError: The host was.
-    """
-    if outcome.kind is OutcomeKind.HOST_FAULT:
-        raise HostError(f"the {kind} container failed: {outcome.reason}")
-    if kind == "inventory":
-        finding = {"id": "INVENTORY-FAILED", "place": "file", "detail": outcome.reason[:300]}
-        report = {"format": "unknown", "facts": {}, "operators": [], "findings": [finding]}
-        return {"artifacts": {a.name: report for a in artifacts}}
-    models = {name: {"error": outcome.reason[:300]} for name in params["models"]}
-    return {"models": models, "atol": 0.0, "rtol": 0.0, "environment": {}}
-
-

@@ -1,4 +1,4 @@
-"""The launch plan: everything that decides how a job runs, as values. Pure: equal inputs give equal plans, byte for byte.
+"""The launch plan: everything that decides how a job runs, as values. Pure: equal inputs give equal plans.
 
 What `executor plan` prints is the very object that `executor run` executes, and its digest is the identity of the run.
 Where inputs lie is not part of it; what they are is.

@@ -14,7 +14,12 @@ BUILD_TYPE = "urn:sealed-executor:job:v1"
 
 
 def manifest_details(
-    plan: LaunchPlan, *, engine: EngineInfo, metrics: Mapping[str, float], inventories: Inventories, replays: Replays | None
+    plan: LaunchPlan,
+    *,
+    engine: EngineInfo,
+    metrics: Mapping[str, float],
+    inventories: Inventories,
+    replays: Replays | None,
 ) -> dict[str, Any]:
     """Return the manifest's details: image, environment, models with operators and test vectors, inputs and metrics."""
     return {
@@ -26,9 +31,12 @@ def manifest_details(
         "code_sha256": plan.code[0] if plan.code else None,
         "engine": {"version": engine.version, "runtime": plan.job.runtime, "cgroup": engine.cgroup_version},
         "environment": {
+            **inventories.environment,
             **(replays.environment if replays else {}),
             "wheels": [
-                {"name": i.name, "version": i.version, "sha256": i.sha256} for i in plan.image.inputs if i.kind == "wheel"
+                {"name": i.name, "version": i.version, "sha256": i.sha256}
+                for i in plan.image.inputs
+                if i.kind == "wheel"
             ],
         },
         "artifacts": dict(inventories.wire["artifacts"]),
@@ -37,11 +45,17 @@ def manifest_details(
     }
 
 
-def slsa_provenance(plan: LaunchPlan, *, run_id: str, result: RunResult, started: datetime, finished: datetime) -> dict[str, Any]:
+def slsa_provenance(
+    plan: LaunchPlan, *, run_id: str, result: RunResult, started: datetime, finished: datetime
+) -> dict[str, Any]:
     """Return the predicate of SLSA provenance v1 (slsa.dev/spec/v1.1/provenance)."""
     wire = plan.to_wire()
     dependencies = [
-        {"name": "image", "uri": f"pkg:oci/{plan.image.name}", "digest": {"sha256": plan.job.image_id.removeprefix("sha256:")}},
+        {
+            "name": "image",
+            "uri": f"pkg:oci/{plan.image.name}",
+            "digest": {"sha256": plan.job.image_id.removeprefix("sha256:")},
+        },
         {"name": "image-lock", "digest": {"sha256": plan.image.digest}},
         {"name": "policy", "digest": {"sha256": plan.policy.digest}},
         *({"name": f"input/{name}", "digest": {"sha256": digest}} for name, digest in plan.inputs.items()),

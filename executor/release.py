@@ -95,14 +95,19 @@ def release(
             _sign(signer, manifest, content, staging)
         trust = load_trust_root(domain.folder / TRUSTED_ROOT)
         identity = domain.identity
-        verified = verify_release(
-            staging, Expectations(trust=trust, subject=identity.subject, issuer=identity.issuer)
-        )
+        verified = verify_release(staging, Expectations(trust=trust, subject=identity.subject, issuer=identity.issuer))
         _sync(staging)
         _rename(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return verified
+
+
+def withdraw(target: Path, run_id: str) -> None:
+    """Take back a release that the run cannot stand by: its name goes first, its content after."""
+    staging = staging_path(target, run_id)
+    target.rename(staging)
+    shutil.rmtree(staging, ignore_errors=True)
 
 
 def _stage(approved: Approved, content: ReleaseContent, staging: Path) -> Manifest:
@@ -180,6 +185,6 @@ def _rename(staging: Path, target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise HostError(f"release directory appeared while the job ran: {target}")
     try:
-        os.rename(staging, target)  # fails, and does not merge, if a folder with content came in between
+        staging.rename(target)  # fails, and does not merge, if a folder with content came in between
     except OSError as err:
         raise HostError(f"cannot put the release in place: {target}: {err.strerror}") from err

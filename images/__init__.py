@@ -1,1 +1,1 @@
-"""Image definitions, locks and the deterministic builder: the same digest from the lock alone, without root or a shell."""
+"""Image definitions, locks and the deterministic builder: the same digest from the lock alone, without root."""

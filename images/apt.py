@@ -45,7 +45,9 @@ class IsolatedApt:
         self._run("apt-get", "update", "-qq")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._scratch.cleanup()
 
     def resolve(self, roots: Sequence[str]) -> list[DebRecord]:
@@ -101,7 +103,9 @@ class IsolatedApt:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_MAX, cwd=cwd, check=False)
         except FileNotFoundError as err:
-            raise InputError(f"{program} is not installed", hint="locking and fetching Debian packages needs apt") from err
+            raise InputError(
+                f"{program} is not installed", hint="locking and fetching Debian packages needs apt"
+            ) from err
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise InputError(f"{program} {arguments[0]} failed: {reason}", hint="check this machine's apt sources")

@@ -145,9 +145,7 @@ class Builder:
 
         def entries() -> list[Entry]:
             plain = (
-                self._os_entries(debs)
-                if name == "os"
-                else layers.wheel_entries(self._definition, items, self._store)
+                self._os_entries(debs) if name == "os" else layers.wheel_entries(self._definition, items, self._store)
             )
             with ImageInterpreter(self._os_entries(debs), version=self._definition.python) as interpreter:
                 return layers.with_bytecode(plain, interpreter)
@@ -195,19 +193,23 @@ class Builder:
     def _config(self, built: list[Layer]) -> bytes:
         definition = self._definition
         created = datetime.fromtimestamp(definition.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return canonical_json({
-            "architecture": definition.architecture,
-            "os": "linux",
-            "created": created,
-            "config": {
-                "User": definition.user,
-                "Env": list(definition.env),
-                "Entrypoint": list(definition.entrypoint),
-                "WorkingDir": "/",
-            },
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}" for layer in built]},
-            "history": [{"created": created, "created_by": f"sealed-executor layer {layer.name}"} for layer in built],
-        })
+        return canonical_json(
+            {
+                "architecture": definition.architecture,
+                "os": "linux",
+                "created": created,
+                "config": {
+                    "User": definition.user,
+                    "Env": list(definition.env),
+                    "Entrypoint": list(definition.entrypoint),
+                    "WorkingDir": "/",
+                },
+                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}" for layer in built]},
+                "history": [
+                    {"created": created, "created_by": f"sealed-executor layer {layer.name}"} for layer in built
+                ],
+            }
+        )
 
 
 def check_expected(image: Image, lock: ImageLock) -> None:
@@ -236,16 +238,18 @@ def canonical_json(value: object) -> bytes:
 
 
 def _manifest(config: bytes, built: list[Layer]) -> bytes:
-    return canonical_json({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": "sha256:" + hashlib.sha256(config).hexdigest(),
-            "size": len(config),
-        },
-        "layers": [
-            {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": f"sha256:{y.sha256}", "size": y.size}
-            for y in built
-        ],
-    })
+    return canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": "sha256:" + hashlib.sha256(config).hexdigest(),
+                "size": len(config),
+            },
+            "layers": [
+                {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": f"sha256:{y.sha256}", "size": y.size}
+                for y in built
+            ],
+        }
+    )

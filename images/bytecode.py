@@ -81,7 +81,9 @@ class ImageInterpreter:
                 self._command(), stdin=request, capture_output=True, timeout=_SECONDS_MAX, check=False, env=self._env()
             )
         if done.returncode != 0:
-            raise ImageError(f"the image's interpreter failed as a compiler: {done.stderr.decode(errors='replace')[-300:]}")
+            raise ImageError(
+                f"the image's interpreter failed as a compiler: {done.stderr.decode(errors='replace')[-300:]}"
+            )
         offset = 0
         for entry in sources:
             (size,) = struct.unpack_from(">I", done.stdout, offset)

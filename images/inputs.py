@@ -56,8 +56,9 @@ class InputStore:
         data = source.read_bytes()
         actual = hashlib.sha256(data).hexdigest()
         if actual != item.sha256:
+            package = f"{item.kind} {item.name} {item.version}"
             raise InputError(
-                f"fetched {item.kind} {item.name} {item.version} has sha256 {actual[:12]}, the lock names {item.sha256[:12]}",
+                f"fetched {package} has sha256 {actual[:12]}, the lock names {item.sha256[:12]}",
                 hint="the source configured on this machine serves other bytes under the same version",
             )
         target = self.path(item)

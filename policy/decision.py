@@ -1,4 +1,4 @@
-"""The decision: a pure function of policy and inspection. What no rule allows is denied, with the rule, place and remedy.
+"""The decision: a pure function of policy and inspection. What no rule allows is denied, with rule, place and remedy.
 
 Two stages, each default deny. `check_static` holds the inventories against the policy before anything is loaded;
 `check_replay` holds what the real runtimes did. A job is allowed when both return no denial.
@@ -63,12 +63,15 @@ def check_static(policy: Policy, inventories: Sequence[ArtifactInventory], *, to
         today: For rules that expire.
     """
     if not inventories:
-        return [_finding("RELEASE-EMPTY", "", "release", "no artifact was sent", "declare and send at least one output")]
+        return [
+            _finding("RELEASE-EMPTY", "", "release", "no artifact was sent", "declare and send at least one output")
+        ]
     findings: list[Finding] = []
     for artifact in inventories:
         findings += _check_format(policy, artifact)
         findings += [
-            _finding(f.id, artifact.name, f.place, f.detail, "export the artifact without it") for f in artifact.findings
+            _finding(f.id, artifact.name, f.place, f.detail, "export the artifact without it")
+            for f in artifact.findings
         ]
         if artifact.format in MODEL_FORMATS:
             findings += _check_operators(policy, artifact, today)
@@ -104,7 +107,9 @@ def check_replay(
         replay = replayed.get(name)
         if replay is None or replay.error:
             detail = replay.error if replay else "the model was not replayed"
-            findings.append(_finding("REPLAY-FAILED", name, "load and replay", detail, "check that the file loads afresh"))
+            findings.append(
+                _finding("REPLAY-FAILED", name, "load and replay", detail, "check that the file loads afresh")
+            )
             continue
         findings += _check_cases(policy, replay)
         findings += _check_loaded_operators(policy, artifact, replay, today)

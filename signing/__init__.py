@@ -1,1 +1,1 @@
-"""Digests, manifests, in-toto statements, Sigstore bundles and their verification. Knows neither policy nor executor."""
+"""Digests, manifests, in-toto statements, Sigstore bundles and verification. Knows neither policy nor executor."""

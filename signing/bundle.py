@@ -100,15 +100,17 @@ def parse_bundle(data: bytes) -> Bundle:
 def log_body(*, payload: bytes, signature: bytes, certificate_pem: bytes) -> bytes:
     """Return the canonical body of a `dsse` 0.0.1 log entry (Rekor's schema of that name)."""
     envelope_sha256 = sha256_hex(canonical_json(envelope_wire(payload, signature)))
-    return canonical_json({
-        "apiVersion": _KIND["version"],
-        "kind": _KIND["kind"],
-        "spec": {
-            "envelopeHash": {"algorithm": "sha256", "value": envelope_sha256},
-            "payloadHash": {"algorithm": "sha256", "value": sha256_hex(payload)},
-            "signatures": [{"signature": encode_base64(signature), "verifier": encode_base64(certificate_pem)}],
-        },
-    })
+    return canonical_json(
+        {
+            "apiVersion": _KIND["version"],
+            "kind": _KIND["kind"],
+            "spec": {
+                "envelopeHash": {"algorithm": "sha256", "value": envelope_sha256},
+                "payloadHash": {"algorithm": "sha256", "value": sha256_hex(payload)},
+                "signatures": [{"signature": encode_base64(signature), "verifier": encode_base64(certificate_pem)}],
+            },
+        }
+    )
 
 
 def envelope_wire(payload: bytes, signature: bytes) -> dict[str, Any]:

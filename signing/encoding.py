@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 
-
 def canonical_json(value: object) -> bytes:
     """Return JSON with sorted keys, no spaces and no NaN, in ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -29,11 +29,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from signing import merkle
 from signing.bundle import Bundle, LogEntry, log_body
+from signing.certificate import (
+    OID_ISSUER_V1,
+    OID_ISSUER_V2,
+    OID_SCT_LIST,
+    SCT,
+    sct_list_extension,
+    sct_signed_data,
+    utf8_der,
+)
 from signing.domain import DOMAIN_FILE, TRUSTED_ROOT, Identity, identity_of
 from signing.encoding import canonical_json, encode_base64, pae, sha256_hex
 from signing.errors import TrustDomainError
 from signing.statement import PAYLOAD_TYPE, Statement
-from signing.certificate import OID_ISSUER_V1, OID_ISSUER_V2, OID_SCT_LIST, SCT, sct_list_extension, sct_signed_data, utf8_der
 
 _SCHEMA = "executor.trust-domain/v1"
 _CA_YEARS = 10
@@ -44,7 +52,9 @@ _KEYS = ("ca", "ctlog", "tlog")
 class LocalTrustDomain:
     """An existing trust domain. Make or open one with `open_or_create`."""
 
-    def __init__(self, folder: Path, domain_id: str, keys: dict[str, ec.EllipticCurvePrivateKey], ca: x509.Certificate) -> None:
+    def __init__(
+        self, folder: Path, domain_id: str, keys: dict[str, ec.EllipticCurvePrivateKey], ca: x509.Certificate
+    ) -> None:
         self.folder = folder
         self.identity = identity_of(domain_id)
         self._keys = keys
@@ -205,10 +215,12 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _ca_certificate(key: ec.EllipticCurvePrivateKey, domain_id: str, now: datetime) -> x509.Certificate:
-    name = x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "sealed-executor"),
-        x509.NameAttribute(NameOID.COMMON_NAME, f"local trust domain {domain_id}"),
-    ])
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "sealed-executor"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"local trust domain {domain_id}"),
+        ]
+    )
     ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return (
         x509.CertificateBuilder()

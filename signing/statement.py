@@ -34,12 +34,14 @@ class Statement:
 
     def to_bytes(self) -> bytes:
         """Return the canonical payload."""
-        return canonical_json({
-            "_type": STATEMENT_TYPE,
-            "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(self.subjects.items())],
-            "predicateType": self.predicate_type,
-            "predicate": self.predicate,
-        })
+        return canonical_json(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [{"name": n, "digest": {"sha256": d}} for n, d in sorted(self.subjects.items())],
+                "predicateType": self.predicate_type,
+                "predicate": self.predicate,
+            }
+        )
 
 
 def parse_statement(payload: bytes) -> Statement:

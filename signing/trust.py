@@ -1,4 +1,4 @@
-"""Read a Sigstore `trusted_root.json`: whose word counts, and for which time. Standard library and `cryptography` alone."""
+"""Read a Sigstore `trusted_root.json`: whose word counts, and for which time."""
 
 import json
 from collections.abc import Mapping

@@ -224,12 +224,12 @@ def _check_identity(certificate: x509.Certificate, expect: Expectations, file: s
     if list(names) != [x509.UniformResourceIdentifier(expect.subject)]:
         raise VerificationError(f"signed by somebody else than {expect.subject}: {file}", check="IDENTITY", file=file)
     if issuer.value != utf8_der(expect.issuer):
-        raise VerificationError(f"identity is from another issuer than {expect.issuer}: {file}", check="IDENTITY", file=file)
+        raise VerificationError(
+            f"identity is from another issuer than {expect.issuer}: {file}", check="IDENTITY", file=file
+        )
 
 
-def _check_log(
-    bundle: Bundle, certificate: x509.Certificate, trust: TrustRoot, logged_at: datetime, file: str
-) -> None:
+def _check_log(bundle: Bundle, certificate: x509.Certificate, trust: TrustRoot, logged_at: datetime, file: str) -> None:
     def fail(why: str) -> VerificationError:
         return VerificationError(f"{why}: {file}", check="LOG", file=file)
 

@@ -1,1 +1,17 @@
-"""Fixtures that every test may use."""
+"""What every test shares: the worker's modules importable as they are in the image, and a home of its own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "images"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a state directory of its own."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("EXECUTOR_HOME", str(folder))
+    return folder

@@ -47,7 +47,8 @@ def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> byt
             external_data=False,
             optimize=True,
         )
-        return _strip(onnx.load(path)).SerializeToString(deterministic=True)
+        stripped: bytes = _strip(onnx.load(path)).SerializeToString(deterministic=True)
+    return stripped
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ imported, so that no library's stray print can spoil the data.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -63,12 +64,14 @@ def check_distribution() -> None:
         if origin != home:
             raise HostError(
                 f"package {name!r} comes from another place than the executor: {origin}",
-                hint="install into an environment of its own, and start it as `executor` or with `python -I -m executor`",
+                hint="install into an environment of its own; start it as `executor` or `python -I -m executor`",
             )
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="executor", description="Runs untrusted PyTorch jobs sealed, and releases what passes, signed.")
+    parser = _Parser(
+        prog="executor", description="Runs untrusted PyTorch jobs sealed, and releases what passes, signed."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     asked = next((a for a in arguments if not a.startswith("-")), None)
@@ -108,7 +111,5 @@ def _data_stream() -> TextIO:
 
 
 def _flush(out: TextIO) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):  # the reader may go when it likes
         out.close()
-    except BrokenPipeError:  # the reader has gone, which is its right
-        pass

@@ -1,4 +1,4 @@
-"""Progress for people, on stderr: live on a terminal, plain lines elsewhere. Text of the job's is stripped of controls."""
+"""Progress for people, on stderr: live on a terminal, plain lines elsewhere. A job's text is stripped of controls."""
 
 import os
 from collections.abc import Iterator
@@ -61,7 +61,10 @@ def printable(text: str) -> str:
 
 def _values(values: dict[str, float]) -> list[str]:
     names = [n for n in _FIRST if n in values] + sorted(n for n in values if n not in _FIRST)
-    return [f"{printable(n)} {values[n]:g}" if n in ("epoch", "epochs") else f"{printable(n)} {values[n]:.4f}" for n in names]
+    return [
+        f"{printable(n)} {values[n]:g}" if n in ("epoch", "epochs") else f"{printable(n)} {values[n]:.4f}"
+        for n in names
+    ]
 
 
 def _print(stream: TextIO, event: dict[str, Any]) -> None:

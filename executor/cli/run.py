@@ -13,9 +13,10 @@ from executor.cli.progress import people
 from executor.errors import RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
-from executor.pipeline import Context, Run, new_run_id, prepare
+from executor.pipeline import Run, new_run_id, prepare
 from executor.report import failure_wire
 from executor.sandbox.docker import DockerEngine
+from executor.stages import Context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`executor verify RELEASE`: verify a release offline. Needs neither an engine nor the network nor the job's libraries."""
+"""`executor verify RELEASE`: verify a release offline. Needs no engine, no network, no torch."""
 
 import argparse
 import json
@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the release and what to insist on."""
     parser.add_argument("release", type=Path)
     parser.add_argument("--trust-root", type=Path, metavar="FILE", help="trusted_root.json; default: this host's own")
-    parser.add_argument("--identity", metavar="URI", help="exact subject that must have signed; default: this host's own")
+    parser.add_argument(
+        "--identity", metavar="URI", help="exact subject that must have signed; default: this host's own"
+    )
     parser.add_argument("--issuer", metavar="URI", help="exact issuer of that identity; default: this host's own")
 
 
@@ -29,7 +31,8 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         return 0
     lines = [f"ok    {name:<12} {text}" for name, text in CHECKS]
     lines += [f"      not checked: {text}" for text in NOT_CHECKED]
-    lines.append(f"verified: {args.release} ({len(verified.manifest.files)} files, signed {verified.signed_at:%Y-%m-%d %H:%M:%S} UTC)")
+    count, signed_at = len(verified.manifest.files), f"{verified.signed_at:%Y-%m-%d %H:%M:%S} UTC"
+    lines.append(f"verified: {args.release} ({count} files, signed {signed_at})")
     out.write("\n".join(lines) + "\n")
     return 0
 
@@ -55,9 +58,7 @@ def _own_expectations() -> Expectations:
             hint="name whose word counts: --trust-root, --identity and --issuer",
         ) from err
     identity = identity_of(domain_id)
-    return Expectations(
-        trust=load_trust_root(folder / TRUSTED_ROOT), subject=identity.subject, issuer=identity.issuer
-    )
+    return Expectations(trust=load_trust_root(folder / TRUSTED_ROOT), subject=identity.subject, issuer=identity.issuer)
 
 
 def _wire(folder: Path, verified: Verified) -> dict[str, Any]:

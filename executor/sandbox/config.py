@@ -1,7 +1,7 @@
 """The sealed container configuration, as one frozen value whose digest is part of the plan.
 
-The values follow CIS Docker Benchmark 1.6 section 5 and measurements of 2026-11. Hardening flags cost nothing that can be
-measured; the network does, and there is none.
+The values follow CIS Docker Benchmark 1.6 section 5 and measurements of 2026-11. Hardening flags cost nothing that can
+be measured; the network does, and there is none.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.utils.utils
 import requests.exceptions
 
 from executor.errors import HostError, UnsupportedError
@@ -25,11 +26,12 @@ class DockerEngine:
 
     def __init__(self) -> None:
         try:
-            self._api: Any = docker.APIClient(
-                **docker.utils.kwargs_from_env(), version="auto", timeout=_CALL_SECONDS
-            )
+            options = docker.utils.utils.kwargs_from_env()
+            self._api: Any = docker.APIClient(**options, version="auto", timeout=_CALL_SECONDS)
         except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
-            raise HostError("no Docker Engine answers", hint="start it, or set DOCKER_HOST; see `executor doctor`") from err
+            raise HostError(
+                "no Docker Engine answers", hint="start it, or set DOCKER_HOST; see `executor doctor`"
+            ) from err
 
     def info(self) -> EngineInfo:
         """Ask the engine about itself."""

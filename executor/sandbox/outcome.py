@@ -1,7 +1,7 @@
 """What became of a run: a pure classifier from observed facts to a closed set of outcomes.
 
-The order says which fact wins. What the host did itself comes first, because the host knows why it did it; then what the
-kernel counted; then how the job ended. Evidence that fits nothing is the host's fault, and never a success.
+The order says which fact wins. What the host did itself comes first, because the host knows why it did it; then what
+the kernel counted; then how the job ended. Evidence that fits nothing is the host's fault, and never a success.
 """
 
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
         case Stop.CANCELLED:
             return OutcomeKind.CANCELLED, "the run was cancelled", None
         case Stop.PROTOCOL:
-            return OutcomeKind.JOB_FAILED, f"the job broke the output protocol{detail}", None
+            return OutcomeKind.JOB_FAILED, f"the job broke the output protocol{detail}", stop.value
         case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILES | Stop.PIDS:
             return OutcomeKind.LIMIT_EXCEEDED, f"the job exceeded {stop.value}{detail}", stop.value
 

@@ -1,8 +1,8 @@
 """One container from creation to removal: hands it its launch message, drains what it sends, and ends it in time.
 
-The data path is a unix socket that the container sees read-only; the engine is not in it. The worker opens four channels
-and then the listener closes, so that nothing else in the container can connect. Whatever happens, the container is
-killed and removed before this module returns, and the socket is drained or shut before any kill.
+The data path is a unix socket that the container sees read-only; the engine is not in it. The worker opens four
+channels and then the listener closes, so that nothing else in the container can connect. Whatever happens, the
+container is killed and removed before this module returns, and the socket is drained or shut before any kill.
 """
 
 import os
@@ -50,6 +50,7 @@ class RunResult:
         result: The worker's result message, or an empty mapping. Untrusted.
         usage: The kernel's counters.
         log_bytes: Bytes of stdout and stderr, together.
+        output_bytes: Bytes of all outputs, as they were received.
         seconds: Wall time by stage: `create`, `start`, `run`, `remove`.
     """
 
@@ -57,6 +58,7 @@ class RunResult:
     result: Mapping[str, Any]
     usage: Usage
     log_bytes: int
+    output_bytes: int
     seconds: Mapping[str, float]
 
 
@@ -157,6 +159,7 @@ class Session:
             result=self._result or {},
             usage=self._usage,
             log_bytes=self._log_bytes,
+            output_bytes=self._quarantine.bytes_received,
             seconds={name: round(value, 4) for name, value in seconds.items()},
         )
 
@@ -209,8 +212,7 @@ class Session:
                     self._look()
                     next_look = now + _TICK_SECONDS
                 for key, _ in selector.select(min(_TICK_SECONDS, deadline - now)):
-                    stream = key.fileobj
-                    assert isinstance(stream, socket.socket)
+                    stream = self._channels[key.data]
                     if not self._read(stream, key.data):
                         selector.unregister(stream)
                 if self._job_exit is not None and not self._more_to_read(selector):

@@ -5,6 +5,7 @@ The writer in the image is `images/worker/frames.py`.
 """
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from executor.errors import JobError
 _HEADER = struct.Struct(">cI")
 FRAME_BYTES_MAX = 1 << 20
 _DEPTH_MAX = 32
+_INTEGER_DIGITS_MAX = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def encode_message(value: dict[str, Any]) -> bytes:
 
 def _parse(payload: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(payload, parse_constant=_refuse_constant)
+        value = json.loads(payload, parse_constant=_refuse, parse_float=_finite, parse_int=_modest)
     except (ValueError, RecursionError) as err:
         raise JobError("a message is not JSON") from err
     if not isinstance(value, dict):
@@ -82,8 +84,23 @@ def _parse(payload: bytes) -> dict[str, Any]:
     return value
 
 
-def _refuse_constant(name: str) -> None:
+def _refuse(name: str) -> None:
     raise ValueError(f"not JSON: {name}")
+
+
+def _finite(text: str) -> float:
+    """Refuse 1e999, which is JSON and would become infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("number is too large")
+    return value
+
+
+def _modest(text: str) -> int:
+    """Refuse integers that no float and no database column could hold."""
+    if len(text) > _INTEGER_DIGITS_MAX:
+        raise ValueError("integer is too large")
+    return int(text)
 
 
 def _depth(value: object) -> int:

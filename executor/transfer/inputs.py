@@ -1,4 +1,4 @@
-"""Inputs and code: taken into a content-addressed store on this host, checked, and laid out read-only for a container."""
+"""Inputs and code: taken into a content-addressed store, checked, and laid out read-only for a container."""
 
 import hashlib
 import os
@@ -132,7 +132,7 @@ def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str) -> s
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
     for path in root.rglob("*"):
         relative = path.relative_to(root)
-        if "__pycache__" in relative.parts or path.is_dir() and not path.is_symlink():
+        if "__pycache__" in relative.parts or (path.is_dir() and not path.is_symlink()):
             continue
         if not stat.S_ISREG(path.lstat().st_mode):
             raise RequestError(f"code holds a link or a special file: {path}")

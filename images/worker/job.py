@@ -17,6 +17,7 @@ from typing import Any
 
 from worker.frames import CHUNK_BYTES, send_bytes, send_json
 
+CODE = Path("/job")
 _current: "Job | None" = None
 
 
@@ -28,8 +29,7 @@ class Job:
         params: Parameters from the job file.
         seed: Seed from the job file.
         inputs: Input files by name.
-        code: Folder of the caller's code, or None.
-        entry: File to run within `code`.
+        entry: The caller's file to run within `CODE`, or None.
         threads: How many CPU threads the limits allow.
     """
 
@@ -39,7 +39,6 @@ class Job:
         self.seed: int = launch["seed"]
         self.threads: int = launch["threads"]
         self.inputs = {name: Path(path) for name, path in launch["inputs"].items()}
-        self.code = Path("/job") if launch.get("entry") else None
         self.entry: str | None = launch.get("entry")
         self.claims: dict[str, float] = {}
         self._control = control

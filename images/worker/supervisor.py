@@ -1,9 +1,10 @@
-"""Process 1 of the container: starts the job as a child, watches the deadline and the host, reports how the child ended.
+"""Process 1 of the container: starts the job as a child, watches deadline and host, reports how the child ended.
 
 The kernel ignores SIGKILL and SIGSTOP sent to process 1 from inside its own pid namespace, and the seccomp profile
 denies ptrace, so a job cannot stop this process. It never imports torch.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -91,7 +92,5 @@ def _become_job(launch: dict[str, Any], channels: dict[bytes, socket.socket]) ->
 def _wait_for_bye(supervisor: socket.socket) -> None:
     """Give the host time to read the cgroup before it goes away."""
     supervisor.settimeout(_BYE_SECONDS)
-    try:
+    with contextlib.suppress(EOFError, OSError):
         receive_json(supervisor)
-    except (EOFError, OSError):
-        pass

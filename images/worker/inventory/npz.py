@@ -4,7 +4,6 @@ import io
 import zipfile
 
 import numpy
-
 from worker.inventory.report import Inventory
 
 _MEMBERS_MAX = 1000

@@ -8,7 +8,6 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-
 from worker.inventory.report import Inventory
 
 _DEPTH_MAX = 16

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from worker.environment import environment
 from worker.inventory import Inventory, npz, onnx_model, sniff, torchscript
 from worker.job import Job
 
@@ -9,8 +10,9 @@ _READERS = {"onnx": onnx_model.inventory, "torchscript": torchscript.inventory, 
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Return the inventory of every input, by its name."""
-    return {"artifacts": {name: _inventory(path.read_bytes()).to_wire() for name, path in job.inputs.items()}}
+    """Return the inventory of every input, by its name, and what the image is."""
+    artifacts = {name: _inventory(path.read_bytes()).to_wire() for name, path in job.inputs.items()}
+    return {"artifacts": artifacts, "environment": environment()}
 
 
 def _inventory(data: bytes) -> Inventory:

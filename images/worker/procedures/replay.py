@@ -4,19 +4,16 @@ Only reached by artifacts whose static inventory passed the policy. Each model i
 that one cannot change how the other runs.
 """
 
-import importlib.metadata
 import json
 import os
-import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
+from worker.job import Job
 
 from tools.check_export import ATOL, RTOL, difference
-from worker.job import Job
 
 Vectors = dict[str, dict[str, Any]]
 _RESULT_BYTES_MAX = 1 << 20
@@ -120,26 +117,20 @@ def _compare(call: Callable[[dict[str, Any]], Any], vectors: Vectors) -> list[di
     for name, parts in vectors.items():
         inputs = {k: v for k, v in parts.items() if k != "expected"}
         found = difference(call(inputs), parts["expected"])
-        results.append({
-            "case": name,
-            "shape": list(parts["expected"].shape),
-            "max_abs": found.max_abs,
-            "allowed": found.allowed,
-            "argmax_agreement": found.argmax_agreement,
-        })
+        results.append(
+            {
+                "case": name,
+                "shape": list(parts["expected"].shape),
+                "max_abs": found.max_abs,
+                "allowed": found.allowed,
+                "argmax_agreement": found.argmax_agreement,
+            }
+        )
     return results
 
 
 def _environment() -> dict[str, Any]:
-    """Return what the image itself says of its runtimes."""
+    """Return what only torch itself knows."""
     import torch
 
-    return {
-        "python": platform.python_version(),
-        "implementation": sys.implementation.name,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda or "cpu",
-        "cudnn": str(torch.backends.cudnn.version() or "none"),
-        "onnxruntime": importlib.metadata.version("onnxruntime"),
-        "torch_geometric": importlib.metadata.version("torch_geometric"),
-    }
+    return {"cuda": torch.version.cuda or "cpu", "cudnn": str(torch.backends.cudnn.version() or "none")}

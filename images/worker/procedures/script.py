@@ -4,14 +4,14 @@ import runpy
 import sys
 from typing import Any
 
-from worker.job import Job, make_current
+from worker.job import CODE, Job, make_current
 
 
 def run(job: Job) -> dict[str, Any]:
     """Run the entry file as `__main__`, with its own folder importable."""
-    assert job.code is not None and job.entry is not None, "the plan gives every script job its code"
+    assert job.entry is not None, "the plan gives every script job its code"
     make_current(job)
-    entry = job.code / job.entry
+    entry = CODE / job.entry
     sys.path.insert(0, str(entry.parent))
     sys.argv = [str(entry)]
     runpy.run_path(str(entry), run_name="__main__")

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.nn import GCNConv
+from worker.job import Job
 
 from tools.check_export import graphs_of_other_sizes
 from tools.export_model import export_model
-from worker.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,8 @@ def _fit(job: Job, graph: Graph) -> GCN:
         optimizer.step()
         if epoch % params["report_every"] == 0 or epoch == params["epochs"]:
             job.progress(epoch=epoch, epochs=params["epochs"], loss=loss.item(), **_accuracies(model, graph))
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Exports an ONNX whose nested subgraph holds a node of a custom domain."""
 
-import onnx
 from onnx import TensorProto, helper
 from worker.job import current
 

@@ -4,8 +4,9 @@ import io
 
 import torch
 from torch import Tensor
-from tools.script_model import normalise
 from worker.job import current
+
+from tools.script_model import normalise
 
 
 class Saver(torch.nn.Module):

@@ -1,0 +1,55 @@
+# Every target does its own set-up. `make demo` and `make test` are the two that matter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo/karate-club
+
+.PHONY: setup engine image demo test lint unit bench lock clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: .ci/requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r .ci/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+engine:
+	.ci/engine
+
+image: setup engine
+	$(BIN)/executor image build cpu
+
+# The main job, from nothing to a verified signed release.
+demo: image
+	rm -rf $(DEMO) && mkdir -p $(dir $(DEMO))
+	$(BIN)/executor run examples/karate-club.yaml --out $(DEMO)
+	@echo && cd $(DEMO) && find . -type f | sort | sed "s|^\./|  |"
+	$(BIN)/executor verify $(DEMO)
+	@echo && echo "The release lies in $(DEMO). To verify it again:" && echo "  $(BIN)/executor verify $(DEMO)"
+
+test: image lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy executor policy signing images tests
+	MYPYPATH=images:. $(BIN)/mypy -p worker -p tools
+	$(BIN)/lint-imports
+
+# What needs neither an engine nor an image.
+unit: setup
+	$(BIN)/python -m pytest -m "not engine"
+
+bench: image
+	$(BIN)/python tests/bench/run.py
+
+# Pin the host's environment anew, from pyproject.toml. Images are pinned by `executor image lock`.
+lock:
+	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --quiet --no-header --no-emit-index-url --generate-hashes --python-version 3.11 \
+		--group dev pyproject.toml --output-file .ci/requirements.lock
+
+clean:
+	rm -rf $(VENV) build

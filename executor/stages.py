@@ -1,0 +1,208 @@
+"""The stages that start containers: the job itself, and the two inspections of what it sent."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from executor.errors import Cancelled, HostError
+from executor.events import Events
+from executor.home import Home
+from executor.inspection import Inventories, Replays, parse_inventories, parse_replays
+from executor.plan import LaunchPlan
+from executor.sandbox.config import ContainerRequest, Mount, SandboxConfig
+from executor.sandbox.engine import Engine
+from executor.sandbox.outcome import Outcome, OutcomeKind
+from executor.sandbox.owner import labels_for
+from executor.sandbox.session import Listener, RunResult, Session, SessionLimits
+from executor.transfer.quarantine import Artifact, Quarantine
+from policy.decision import MODEL_FORMATS, Decision, check_replay, check_static
+
+_INSPECTION_LOG_BYTES = 1 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """What a run needs of the world.
+
+    Attributes:
+        home: The state directory.
+        engine: Where containers run.
+        now: The clock.
+        cancelled: Whether somebody asked to stop.
+    """
+
+    home: Home
+    engine: Engine
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    cancelled: Callable[[], bool] = field(default=lambda: False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What the inspections found, and what the policy makes of it."""
+
+    inventories: Inventories
+    replays: Replays | None
+    decision: Decision
+    seconds: Mapping[str, float]
+
+
+class Stages:
+    """Starts the containers of one run.
+
+    Args:
+        plan: What to run.
+        run_id: For names and labels.
+        folder: The run's folder, with `in/` and `code/` laid out.
+        context: The world.
+        events: Told of progress.
+    """
+
+    def __init__(self, plan: LaunchPlan, *, run_id: str, folder: Path, context: Context, events: Events) -> None:
+        self._plan = plan
+        self._run_id = run_id
+        self._folder = folder
+        self._context = context
+        self._events = events
+
+    def run_job(self, log_folder: Path) -> tuple[RunResult, list[Artifact]]:
+        """Run the job's own container; what it prints goes to two files, what it sends to quarantine."""
+        plan, folder = self._plan, self._folder
+        (folder / "quarantine").mkdir(mode=0o755)
+        quarantine = Quarantine(
+            folder / "quarantine",
+            declared={o.name: o.role for o in plan.outputs},
+            bytes_max=plan.output_bytes,
+            files_max=plan.output_files,
+        )
+        mounts = [("in", folder / "in")] + ([("job", folder / "code")] if plan.code else [])
+        launch = {
+            "kind": plan.kind,
+            "params": dict(plan.params),
+            "inputs": {name: f"/in/{name}" for name in plan.inputs},
+            "entry": plan.code[1] if plan.code else None,
+        }
+        with ExitStack() as stack:
+            logs = {
+                name: stack.enter_context((log_folder / f"{name}.log").open("ab", buffering=0))
+                for name in ("stdout", "stderr")
+            }
+
+            def on_log(stream: str, data: bytes) -> None:
+                logs[stream].write(data)
+                self._events.emit("log", stream=stream, text=data.decode(errors="replace"))
+
+            def on_progress(values: Mapping[str, float]) -> None:
+                self._events.emit("progress", values=dict(values))
+
+            self._events.emit("started")
+            result = self._session(
+                "job",
+                plan.job,
+                mounts,
+                launch,
+                quarantine=quarantine,
+                limits=SessionLimits(wall_seconds=plan.wall_seconds, log_bytes=plan.log_bytes),
+                listener=Listener(on_progress=on_progress, on_log=on_log),
+            )
+        return result, quarantine.artifacts
+
+    def inspect(self, artifacts: list[Artifact]) -> Inspected:
+        """Inventory first, without loading anything; replay only what passed; decide on both.
+
+        Raises:
+            HostError: An inspection failed through no fault of what it read.
+            Cancelled: Somebody asked to stop.
+        """
+        plan, today, seconds = self._plan, self._context.now().date(), {}
+        report, seconds["inventory"] = self._inspection("inventory", artifacts, {})
+        inventories = parse_inventories(report, artifacts)
+        findings = check_static(plan.policy, inventories.artifacts, today=today)
+        models = {a.name: a.format for a in inventories.artifacts if a.format in MODEL_FORMATS}
+        replays = None
+        if not findings and models:
+            vectors = next((a.name for a in artifacts if a.role == "test-vectors"), None)
+            report, seconds["replay"] = self._inspection("replay", artifacts, {"models": models, "vectors": vectors})
+            replays = parse_replays(report, sorted(models))
+            findings = check_replay(
+                plan.policy, inventories.artifacts, replays.models, tolerance=replays.tolerance, today=today
+            )
+        decision = Decision(findings=tuple(findings), artifacts=tuple(a.name for a in artifacts))
+        return Inspected(inventories=inventories, replays=replays, decision=decision, seconds=seconds)
+
+    def _inspection(
+        self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], float]:
+        plan = self._plan
+        launch = {
+            "kind": kind,
+            "params": dict(params),
+            "inputs": {a.name: f"/in/{a.path.name}" for a in artifacts},
+            "entry": None,
+        }
+        self._events.emit("inspecting", stage=kind)
+        result = self._session(
+            kind,
+            plan.inspection,
+            [("in", self._folder / "quarantine")],
+            launch,
+            quarantine=Quarantine(self._folder, declared={}, bytes_max=0, files_max=0),
+            limits=SessionLimits(wall_seconds=plan.inspection_wall_seconds, log_bytes=_INSPECTION_LOG_BYTES),
+            listener=Listener(),
+        )
+        seconds = round(sum(result.seconds.values()), 4)
+        if result.outcome.kind is OutcomeKind.CANCELLED:
+            raise Cancelled("the run was cancelled")
+        if result.outcome.kind is not OutcomeKind.SUCCEEDED:
+            return _failed_inspection(kind, artifacts, params, result.outcome), seconds
+        return result.result, seconds
+
+    def _session(
+        self,
+        role: str,
+        config: SandboxConfig,
+        mounts: list[tuple[str, Path]],
+        launch: dict[str, Any],
+        *,
+        quarantine: Quarantine,
+        limits: SessionLimits,
+        listener: Listener,
+    ) -> RunResult:
+        common = {"seed": self._plan.seed, "threads": self._plan.threads, "wall_seconds_max": limits.wall_seconds}
+        request = ContainerRequest(
+            name=f"sealed-executor-{self._run_id}-{role}",
+            config=config,
+            mounts=tuple(Mount(source=str(path), target=PurePosixPath("/") / target) for target, path in mounts),
+            labels=labels_for(self._run_id, wall_seconds=limits.wall_seconds),
+        )
+        session = Session(
+            self._context.engine,
+            request,
+            folder=self._folder,
+            limits=limits,
+            quarantine=quarantine,
+            listener=listener,
+            cancelled=self._context.cancelled,
+        )
+        return session.run(launch | common)
+
+
+def _failed_inspection(
+    kind: str, artifacts: list[Artifact], params: Mapping[str, Any], outcome: Outcome
+) -> Mapping[str, Any]:
+    """An inspection that died on what it read: a denial of the artifacts, unless the host was at fault.
+
+    Raises:
+        HostError: The host was.
+    """
+    if outcome.kind is OutcomeKind.HOST_FAULT:
+        raise HostError(f"the {kind} container failed: {outcome.reason}")
+    if kind == "inventory":
+        finding = {"id": "INVENTORY-FAILED", "place": "file", "detail": outcome.reason[:300]}
+        report = {"format": "unknown", "facts": {}, "operators": [], "findings": [finding]}
+        return {"artifacts": {a.name: report for a in artifacts}, "environment": {}}
+    models = {name: {"error": outcome.reason[:300]} for name in params["models"]}
+    return {"models": models, "atol": 0.0, "rtol": 0.0, "environment": {}}

@@ -1,0 +1,158 @@
+"""An engine in memory whose containers are threads that speak the worker's protocol."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from executor.sandbox.config import ContainerRequest
+from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
+
+frames: Any = import_module("worker.frames")
+
+HEALTHY = EngineInfo(
+    version="fake",
+    api=(1, 41),
+    runtimes=frozenset({"runc"}),
+    seccomp=True,
+    memory_limit=True,
+    pids_limit=True,
+    cdi=False,
+    cgroup_version=1,
+)
+
+
+class Worker:
+    """The container's side of the socket, in the words of the protocol."""
+
+    def __init__(self, path: str, killed: threading.Event) -> None:
+        self._path = path
+        self.killed = killed
+        self.supervisor = self.open(b"S")
+        frames.send_json(self.supervisor, {"type": "ready", "protocol": 1})
+        self.launch: dict[str, Any] = frames.receive_json(self.supervisor)
+        self.control, self.stdout, self.stderr = (self.open(c) for c in (b"C", b"O", b"E"))
+
+    def open(self, channel: bytes) -> socket.socket:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.connect(self._path)
+        stream.sendall(channel)
+        return stream
+
+    def say(self, **message: Any) -> None:
+        frames.send_json(self.control, message)
+
+    def output(self, name: str, data: bytes, *, role: str = "data", size: int | None = None, sha256: str = "") -> None:
+        import hashlib
+
+        self.say(type="output", name=name, role=role, size=len(data) if size is None else size)
+        frames.send_bytes(self.control, data)
+        self.say(type="output-end", sha256=sha256 or hashlib.sha256(data).hexdigest())
+
+    def finish(self, result: dict[str, Any] | None = None, *, code: int = 0, number: int = 0) -> None:
+        if code == 0:
+            self.say(type="result", result=result or {})
+        self.exit(code, number)
+
+    def exit(self, code: int, number: int = 0) -> None:
+        for stream in (self.control, self.stdout, self.stderr):
+            stream.close()
+        frames.send_json(self.supervisor, {"type": "exit", "exit_code": code, "signal": number})
+        try:
+            frames.receive_json(self.supervisor)
+        except (EOFError, OSError):
+            pass
+
+
+Script = Callable[[Worker], None]
+
+
+@dataclass
+class FakeContainer:
+    """One container: what was asked, and the thread that plays it."""
+
+    request: ContainerRequest
+    killed: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+    status: int = 0
+    oom_killed: bool = False
+
+
+class FakeEngine:
+    """Plays one script per container, in order; the last one repeats."""
+
+    def __init__(self, *scripts: Script, image_id: str = "", info: EngineInfo = HEALTHY, status: int = 0) -> None:
+        self._scripts = list(scripts)
+        self._info = info
+        self._status = status
+        self.image_id = image_id
+        self.oom_killed = False
+        self.containers: dict[str, FakeContainer] = {}
+        self.removed: list[str] = []
+        self.requests: list[ContainerRequest] = []
+
+    def info(self) -> EngineInfo:
+        return self._info
+
+    def image(self, image_id: str) -> ImageFacts | None:
+        if image_id != self.image_id:
+            return None
+        return ImageFacts(image_id=image_id, volumes=frozenset(), env=(), healthcheck=False, working_dir="/")
+
+    def load_image(self, archive: Iterable[bytes]) -> None:
+        raise NotImplementedError
+
+    def create(self, request: ContainerRequest) -> str:
+        self.requests.append(request)
+        identifier = f"container-{len(self.requests)}"
+        self.containers[identifier] = FakeContainer(request)
+        return identifier
+
+    def start(self, container_id: str) -> None:
+        container = self.containers[container_id]
+        script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+        (path,) = [m.source for m in container.request.mounts if str(m.target) == "/run/executor/worker.sock"]
+
+        def play() -> None:
+            try:
+                script(Worker(path, container.killed))
+            except (OSError, EOFError):
+                pass  # the host hung up, which is its right
+
+        container.thread = threading.Thread(target=play, daemon=True)
+        container.thread.start()
+
+    def state(self, container_id: str) -> ContainerState:
+        container = self.containers[container_id]
+        running = container.thread is not None and container.thread.is_alive() and not container.killed.is_set()
+        return ContainerState(
+            running=running,
+            pid=0,
+            exit_code=137 if container.killed.is_set() else self._status,
+            oom_killed=self.oom_killed,
+            image_id=container.request.config.image_id,
+        )
+
+    def kill(self, container_id: str) -> None:
+        self.containers[container_id].killed.set()
+
+    def wait(self, container_id: str, *, seconds: float) -> bool:
+        container = self.containers[container_id]
+        if container.killed.is_set():
+            return True
+        assert container.thread is not None
+        container.thread.join(seconds)
+        return not container.thread.is_alive()
+
+    def remove(self, container_id: str) -> None:
+        self.removed.append(container_id)
+        self.containers.pop(container_id, None)
+
+    def owned(self, label: str) -> list[OwnedContainer]:
+        return [
+            OwnedContainer(container_id=i, name=c.request.name, labels=dict(c.request.labels))
+            for i, c in self.containers.items()
+            if label in dict(c.request.labels)
+        ]

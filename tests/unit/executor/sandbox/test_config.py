@@ -1,0 +1,86 @@
+"""The request that goes to the engine, recorded: what a sealed container is made of."""
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from executor.sandbox.config import ContainerRequest, Mount, SandboxConfig, Seccomp, create_body
+
+CONFIG = SandboxConfig(
+    image_id="sha256:" + "a" * 64,
+    runtime="runc",
+    network="none",
+    cpus=1.5,
+    memory_bytes=512 << 20,
+    pids=64,
+    tmp_bytes=64 << 20,
+    cpu_seconds=70,
+    devices=(),
+    seccomp=Seccomp(name="cpu", text="{}", sha256="b" * 64),
+)
+
+
+def body(**change: Any) -> dict[str, Any]:
+    mount = Mount(source="/host/in", target=PurePosixPath("/in"))
+    request = ContainerRequest(name="n", config=replace(CONFIG, **change), mounts=(mount,), labels=(("k", "v"),))
+    return create_body(request)
+
+
+def test_the_engine_is_asked_for_a_sealed_container() -> None:
+    recorded = body()
+    host = recorded["HostConfig"]
+    assert recorded["Image"] == CONFIG.image_id
+    assert recorded["User"] == "65532:65532"
+    assert recorded["Entrypoint"][0] == "/usr/bin/python3.11"
+    assert recorded["NetworkDisabled"] is True
+    assert recorded["Healthcheck"] == {"Test": ["NONE"]}
+    expected = {
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "CapAdd": [],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true", "seccomp={}"],
+        "PidsLimit": 64,
+        "Memory": 512 << 20,
+        "MemorySwap": 512 << 20,
+        "NanoCpus": 1_500_000_000,
+        "IpcMode": "private",
+        "AutoRemove": False,
+        "LogConfig": {"Type": "none", "Config": {}},
+        "Dns": ["127.0.0.1"],
+        "Devices": [],
+        "DeviceRequests": [],
+    }
+    assert {name: host[name] for name in expected} == expected
+    assert "noexec,nosuid,nodev" in host["Tmpfs"]["/tmp"]
+    assert {u["Name"] for u in host["Ulimits"]} == {"nofile", "core", "cpu"}
+
+
+def test_every_mount_is_read_only_and_private() -> None:
+    (mount,) = body()["HostConfig"]["Mounts"]
+    assert mount["ReadOnly"] is True
+    assert mount["BindOptions"] == {"Propagation": "rprivate"}
+
+
+def test_gpus_are_asked_for_by_cdi_name_and_no_other_way() -> None:
+    host = body(devices=("nvidia.com/gpu=0", "nvidia.com/gpu=1"))["HostConfig"]
+    assert host["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]}]
+    assert host["Runtime"] == "runc"
+
+
+def test_no_gpu_is_visible_to_a_job_that_asked_for_none() -> None:
+    environment = body()["Env"]
+    assert "NVIDIA_VISIBLE_DEVICES=void" in environment
+    assert "LD_PRELOAD=" in environment
+
+
+@pytest.mark.parametrize("field", [f for f in SandboxConfig.__slots__ if f not in ("seccomp", "devices")])
+def test_every_field_of_the_configuration_is_recorded(field: str) -> None:
+    assert CONFIG.to_wire()[field] == getattr(CONFIG, field)
+
+
+def test_the_recorded_form_names_the_seccomp_profile_by_digest() -> None:
+    assert CONFIG.to_wire()["seccomp"] == {"name": "cpu", "sha256": "b" * 64}

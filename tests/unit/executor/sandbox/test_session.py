@@ -1,0 +1,270 @@
+"""A session against a container that misbehaves in every way that the protocol allows."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.errors import HostError, ImageMismatchError
+from executor.sandbox.config import ContainerRequest
+from executor.sandbox.engine import ContainerState
+from executor.sandbox.outcome import OutcomeKind
+from executor.sandbox.session import Listener, RunResult, Session, SessionLimits, cpu_seconds_backstop
+from executor.transfer.quarantine import Quarantine
+from tests.fakes.engine import FakeEngine, Script, Worker, frames
+from tests.unit.executor.sandbox.test_config import CONFIG
+
+LAUNCH = {"kind": "script", "params": {}, "inputs": {}, "entry": "a.py", "seed": 0, "threads": 1, "wall_seconds_max": 5}
+
+
+class Bench:
+    """One session on a fake engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "q").mkdir()
+        self.quarantine = Quarantine(folder / "q", declared={"a": "data"}, bytes_max=1 << 20, files_max=1)
+        self.progress: list[Any] = []
+        self.logs: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        self.cancel = False
+
+    def run(self, script: Script, *, wall: float = 10, log_bytes: int = 1000, engine: FakeEngine | None = None) -> RunResult:
+        self.engine = engine or FakeEngine(script)
+        session = Session(
+            self.engine,
+            ContainerRequest(name="n", config=CONFIG, mounts=(), labels=()),
+            folder=self.folder,
+            limits=SessionLimits(wall_seconds=wall, log_bytes=log_bytes),
+            quarantine=self.quarantine,
+            listener=Listener(on_progress=self.progress.append, on_log=self._log),
+            cancelled=lambda: self.cancel,
+        )
+        return session.run(LAUNCH)
+
+    def _log(self, stream: str, data: bytes) -> None:
+        self.logs[stream] += data
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def wait_for_kill(worker: Worker) -> None:
+    worker.killed.wait(20)
+
+
+def test_an_honest_job_is_told_what_to_do_and_its_words_arrive(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        assert worker.launch == LAUNCH
+        worker.stdout.sendall(b"out")
+        worker.stderr.sendall(b"err")
+        worker.say(type="progress", values={"epoch": 1})
+        worker.output("a", b"data")
+        worker.finish({"metrics": {"m": 1}})
+
+    result = bench.run(job)
+    assert result.outcome.kind is OutcomeKind.SUCCEEDED
+    assert result.result == {"metrics": {"m": 1}}
+    assert bench.progress == [{"epoch": 1}]
+    assert bench.logs == {"stdout": b"out", "stderr": b"err"}
+    assert [a.name for a in bench.quarantine.artifacts] == ["a"]
+    assert result.log_bytes == 6
+    assert bench.engine.removed == ["container-1"]
+
+
+def test_a_job_that_fails_says_why(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        worker.say(type="error", error="ValueError", message="no rows")
+        worker.finish(code=1)
+
+    outcome = bench.run(job).outcome
+    assert (outcome.kind, outcome.reason, outcome.job_exit_code) == (OutcomeKind.JOB_FAILED, "ValueError: no rows", 1)
+
+
+def test_the_wall_limit_kills(bench: Bench) -> None:
+    began = time.monotonic()
+    outcome = bench.run(wait_for_kill, wall=0.5).outcome
+    assert outcome.kind is OutcomeKind.TIMED_OUT
+    assert time.monotonic() - began < 5
+    assert bench.engine.removed == ["container-1"]
+
+
+def test_a_request_to_stop_cancels(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        bench.cancel = True
+        worker.killed.wait(20)
+
+    assert bench.run(job).outcome.kind is OutcomeKind.CANCELLED
+
+
+def test_text_up_to_the_limit_passes_and_more_is_cut_off_and_killed(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        worker.stdout.sendall(b"x" * 600)
+        worker.stderr.sendall(b"y" * 400)
+        worker.finish()
+
+    assert bench.run(job).outcome.kind is OutcomeKind.SUCCEEDED
+
+
+def test_text_over_the_limit_is_cut_at_the_limit(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        while not worker.killed.is_set():
+            worker.stdout.sendall(b"x" * 4096)
+
+    outcome = bench.run(job).outcome
+    assert (outcome.kind, outcome.limit) == (OutcomeKind.LIMIT_EXCEEDED, "log_bytes")
+    assert len(bench.logs["stdout"]) == 1000
+
+
+def test_an_output_over_the_limit_is_a_limit_and_not_a_protocol_error(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        worker.output("a", b"", size=(1 << 20) + 1)
+        wait_for_kill(worker)
+
+    outcome = bench.run(job).outcome
+    assert (outcome.kind, outcome.limit) == (OutcomeKind.LIMIT_EXCEEDED, "output_bytes")
+
+
+def attack(*steps: Any) -> Script:
+    def job(worker: Worker) -> None:
+        for step in steps:
+            step(worker)
+        wait_for_kill(worker)
+
+    return job
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda w: w.control.sendall(b"Xgarbage"),
+        lambda w: w.say(type="dance"),
+        lambda w: w.say(kind="none"),
+        lambda w: w.output("b", b"x"),
+        lambda w: w.output("a", b"x", sha256="0" * 64),
+        lambda w: frames.send_bytes(w.control, b"loose"),
+        lambda w: frames.send_bytes(w.supervisor, b"loose"),
+        lambda w: w.say(type="progress", values={"a": "text"}),
+        lambda w: w.say(type="progress", values={str(i): i for i in range(65)}),
+        lambda w: w.say(type="progress", values={"a" * 65: 1}),
+        lambda w: w.say(type="progress", values={"a": True}),
+        lambda w: (w.say(type="result", result={}), w.say(type="result", result={})),
+        lambda w: w.say(type="result", result=[]),
+        lambda w: frames.send_json(w.supervisor, {"type": "exit", "exit_code": "0", "signal": 0}),
+    ],
+)
+def test_a_broken_protocol_is_the_jobs_fault_and_ends_it(bench: Bench, step: Any) -> None:
+    outcome = bench.run(attack(step)).outcome
+    assert (outcome.kind, outcome.limit) == (OutcomeKind.JOB_FAILED, "protocol")
+    assert bench.engine.removed == ["container-1"]
+
+
+def test_a_job_that_ends_inside_an_output_sent_nothing(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        worker.say(type="output", name="a", role="data", size=10)
+        frames.send_bytes(worker.control, b"half")
+        worker.finish(code=1)
+
+    assert bench.run(job).outcome.kind is OutcomeKind.JOB_FAILED
+    assert bench.quarantine.artifacts == []
+    assert list((bench.folder / "q").iterdir()) == []
+
+
+def test_a_zero_exit_without_a_result_is_no_success(bench: Bench) -> None:
+    assert bench.run(lambda w: w.exit(0)).outcome.kind is OutcomeKind.JOB_FAILED
+
+
+def test_a_container_that_dies_without_a_word_is_the_hosts_fault(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        for stream in (worker.control, worker.stdout, worker.stderr, worker.supervisor):
+            stream.close()
+
+    engine = FakeEngine(job, status=4294967295)
+    assert bench.run(job, engine=engine).outcome.kind is OutcomeKind.HOST_FAULT
+
+
+def test_a_second_connection_on_a_channel_is_refused(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        worker.finish()
+
+    engine = FakeEngine(job)
+    original = engine.start
+
+    def start(container_id: str) -> None:
+        path = str(bench.folder / "worker.sock")
+        for _ in range(2):
+            stream = socket.socket(socket.AF_UNIX)
+            stream.connect(path)
+            stream.sendall(b"C")
+            strays.append(stream)
+        original(container_id)
+
+    strays: list[Any] = []
+    engine.start = start  # type: ignore[method-assign]
+    with pytest.raises(HostError, match="channel that is not the worker's"):
+        bench.run(job, engine=engine)
+    assert engine.removed == ["container-1"]
+
+
+def test_nothing_can_connect_once_the_worker_has(bench: Bench) -> None:
+    refused: list[bool] = []
+
+    def job(worker: Worker) -> None:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and not refused:
+            try:
+                worker.open(b"C").close()
+                time.sleep(0.02)
+            except OSError:
+                refused.append(True)
+        worker.finish()
+
+    assert bench.run(job).outcome.kind is OutcomeKind.SUCCEEDED
+    assert refused
+
+
+def test_a_container_of_another_image_than_asked_is_refused_and_removed(bench: Bench) -> None:
+    engine = FakeEngine(wait_for_kill)
+    state = engine.state
+
+    def other(container_id: str) -> ContainerState:
+        true = state(container_id)
+        return ContainerState(
+            running=true.running, pid=0, exit_code=0, oom_killed=False, image_id="sha256:" + "f" * 64
+        )
+
+    engine.state = other  # type: ignore[method-assign]
+    with pytest.raises(ImageMismatchError):
+        bench.run(wait_for_kill, engine=engine)
+    assert engine.removed == ["container-1"]
+
+
+def test_a_home_with_a_path_longer_than_a_socket_address_works(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    bench = Bench(deep)
+
+    def short(worker: Worker) -> None:
+        worker.finish()
+
+    engine = FakeEngine(short)
+    original = engine.create
+
+    def create(request: ContainerRequest) -> str:  # a container sees the socket under a short path of its own
+        link = tmp_path / "s"
+        link.symlink_to(deep)
+        mounts = tuple(
+            type(m)(source=m.source.replace(str(deep), str(link)), target=m.target) for m in request.mounts
+        )
+        return original(ContainerRequest(name="n", config=request.config, mounts=mounts, labels=()))
+
+    engine.create = create  # type: ignore[method-assign]
+    assert bench.run(short, engine=engine).outcome.kind is OutcomeKind.SUCCEEDED
+
+
+def test_the_cpu_backstop_is_beyond_what_an_honest_process_can_use() -> None:
+    assert cpu_seconds_backstop(2, 60) >= 120
+    assert cpu_seconds_backstop(0.5, 60) >= 60

@@ -1,0 +1,106 @@
+"""Inputs and code: only the named bytes get in, and code is what was read."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from executor.errors import RequestError
+from executor.transfer import inputs
+from executor.transfer.inputs import InputStore, lay_out_code, locate, read_code
+
+
+def test_an_input_with_the_named_digest_is_taken_read_only(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"table")
+    digest = hashlib.sha256(b"table").hexdigest()
+    kept = InputStore(tmp_path / "cas").take(tmp_path / "x", sha256=digest, name="x")
+    assert kept.read_bytes() == b"table"
+    assert kept.name == digest
+    assert kept.stat().st_mode & 0o777 == 0o444
+
+
+def test_an_input_with_another_digest_is_refused_and_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"table")
+    with pytest.raises(RequestError, match="the job names"):
+        InputStore(tmp_path / "cas").take(tmp_path / "x", sha256="0" * 64, name="x")
+    assert [p for p in (tmp_path / "cas").rglob("*") if p.is_file()] == []
+
+
+def test_an_input_that_is_missing_or_no_file_is_the_callers_fault(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "absent", tmp_path, Path("/dev/null")):
+        with pytest.raises(RequestError):
+            InputStore(tmp_path / "cas").take(path, sha256="0" * 64, name="x")
+
+
+def test_an_input_over_the_size_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "INPUT_BYTES_MAX", 4)
+    digests = {n: hashlib.sha256(bytes(n)).hexdigest() for n in (4, 5)}
+    for size in (4, 5):
+        (tmp_path / str(size)).write_bytes(bytes(size))
+    store = InputStore(tmp_path / "cas")
+    store.take(tmp_path / "4", sha256=digests[4], name="x")
+    with pytest.raises(RequestError, match="larger than 4"):
+        store.take(tmp_path / "5", sha256=digests[5], name="x")
+
+
+def test_paths_are_relative_to_the_job_file_and_other_schemes_are_refused(tmp_path: Path) -> None:
+    assert locate("data/x", tmp_path) == tmp_path / "data/x"
+    assert locate("file:///a%20b", tmp_path) == Path("/a b")
+    for uri in ("s3://bucket/x", "http://127.0.0.1/x", "file://elsewhere/x"):
+        with pytest.raises(RequestError, match="cannot fetch"):
+            locate(uri, tmp_path)
+
+
+def test_a_code_tree_has_one_digest_whatever_the_order_on_disk(tmp_path: Path) -> None:
+    for folder, order in (("one", "ab"), ("two", "ba")):
+        for name in order:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{name}.py").write_text(name)
+    one, two = (read_code(tmp_path / f, "a.py") for f in ("one", "two"))
+    assert one == two
+    (tmp_path / "two/b.py").write_text("c")
+    assert read_code(tmp_path / "two", "a.py").sha256 != one.sha256
+
+
+def test_renaming_a_file_changes_the_tree_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x")
+    (tmp_path / "b.py").write_text("")
+    before = read_code(tmp_path, "a.py").sha256
+    (tmp_path / "b.py").rename(tmp_path / "c.py")
+    assert read_code(tmp_path, "a.py").sha256 != before
+
+
+def test_code_with_a_link_or_without_its_entry_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x")
+    with pytest.raises(RequestError, match="no file 'b.py'"):
+        read_code(tmp_path, "b.py")
+    with pytest.raises(RequestError, match="is a directory"):
+        read_code(tmp_path, None)
+    (tmp_path / "b.py").symlink_to("/etc/passwd")
+    with pytest.raises(RequestError, match="link or a special file"):
+        read_code(tmp_path, "a.py")
+
+
+def test_code_over_a_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.py").write_text("1234")
+    (tmp_path / "b.py").write_text("1234")
+    monkeypatch.setattr(inputs, "_CODE_BYTES_MAX", 8)
+    read_code(tmp_path, "a.py")
+    monkeypatch.setattr(inputs, "_CODE_BYTES_MAX", 7)
+    with pytest.raises(RequestError, match="larger than 7"):
+        read_code(tmp_path, "a.py")
+    monkeypatch.setattr(inputs, "_CODE_FILES_MAX", 1)
+    with pytest.raises(RequestError, match="more than 1 files"):
+        read_code(tmp_path, "a.py")
+
+
+def test_code_is_laid_out_for_every_user_to_read(tmp_path: Path) -> None:
+    source, target = tmp_path / "s", tmp_path / "t"
+    (source / "pkg").mkdir(parents=True)
+    (source / "pkg/a.py").write_text("x")
+    target.mkdir(mode=0o700)
+    lay_out_code(read_code(source, "pkg/a.py"), target)
+    assert (target / "pkg/a.py").stat().st_mode & 0o777 == 0o444
+    assert (target / "pkg").stat().st_mode & 0o777 == 0o755
