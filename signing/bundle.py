@@ -11,6 +11,7 @@ from signing.encoding import canonical_json, decode_base64, encode_base64, parse
 from signing.statement import PAYLOAD_TYPE
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_INTEGER_MAX = 253_402_300_799  # the last second of the year 9999
 _KIND = {"kind": "dsse", "version": "0.0.1"}
 
 
@@ -77,14 +78,14 @@ def parse_bundle(data: bytes) -> Bundle:
         bundle = Bundle(
             certificate=decode_base64(material["certificate"]["rawBytes"]),
             entry=LogEntry(
-                index=int(entry["logIndex"]),
+                index=_integer(entry["logIndex"]),
                 log_id=decode_base64(entry["logId"]["keyId"]),
-                integrated_time=int(entry["integratedTime"]),
+                integrated_time=_integer(entry["integratedTime"]),
                 promise=decode_base64(entry["inclusionPromise"]["signedEntryTimestamp"]),
                 body=decode_base64(entry["canonicalizedBody"]),
                 proof=tuple(decode_base64(h) for h in proof["hashes"]),
                 root=decode_base64(proof["rootHash"]),
-                size=int(proof["treeSize"]),
+                size=_integer(proof["treeSize"]),
                 checkpoint=str(proof["checkpoint"]["envelope"]),
             ),
             payload=decode_base64(envelope["payload"]),
@@ -95,6 +96,14 @@ def parse_bundle(data: bytes) -> Bundle:
     if bundle.to_bytes() != data:  # another media type, an extra field, an index that disagrees with itself
         raise ValueError("not a bundle in the form that this project writes")
     return bundle
+
+
+def _integer(text: str) -> int:
+    """Parse a number that a clock can show and a tree can hold."""
+    value = int(text)
+    if not 0 <= value <= _INTEGER_MAX:
+        raise ValueError(f"number is out of range: {value}")
+    return value
 
 
 def log_body(*, payload: bytes, signature: bytes, certificate_pem: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """Encodings with one form only: what decodes must encode back to the same bytes, so that nothing can vary unseen."""
 
 import base64
-import binascii
 import hashlib
 import json
 from typing import Any
@@ -40,7 +39,7 @@ def decode_base64(text: str) -> bytes:
     """
     try:
         data = base64.b64decode(text, validate=True)
-    except (binascii.Error, TypeError) as err:
+    except (ValueError, TypeError) as err:
         raise ValueError("not base64") from err
     if encode_base64(data) != text:
         raise ValueError("base64 with spare bits")

@@ -1,0 +1,73 @@
+"""Admission: an engine or image that would leave a protection out is refused before anything starts."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from executor.admission import admit, check_engine, check_image
+from executor.errors import ImageMismatchError, UnsupportedError
+from executor.sandbox.engine import ImageFacts
+from tests.fakes.engine import HEALTHY, FakeEngine
+from tests.unit.executor.test_plan import plan
+
+PLAN = plan()
+FACTS = ImageFacts(
+    image_id=PLAN.job.image_id,
+    volumes=frozenset(),
+    env=("PATH=/usr/bin", "NVIDIA_VISIBLE_DEVICES=void"),
+    healthcheck=False,
+    working_dir="/",
+)
+
+
+def test_the_pinned_image_on_a_healthy_engine_is_admitted() -> None:
+    assert admit(FakeEngine(lambda _: None, image_id=PLAN.job.image_id), PLAN) == HEALTHY
+    check_image(FACTS, PLAN)
+
+
+@pytest.mark.parametrize("lacking", ["seccomp", "memory_limit", "pids_limit"])
+def test_an_engine_that_cannot_enforce_a_limit_is_refused(lacking: str) -> None:
+    broken: dict[str, Any] = {lacking: False}
+    with pytest.raises(UnsupportedError, match="the engine cannot"):
+        check_engine(replace(HEALTHY, **broken), "runc", ())
+
+
+def test_a_runtime_that_the_engine_lacks_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="no runtime 'runsc'"):
+        check_engine(HEALTHY, "runsc", ())
+
+
+def test_a_gpu_needs_an_engine_with_cdi() -> None:
+    check_engine(replace(HEALTHY, cdi=True), "runc", ("nvidia.com/gpu=0",))
+    with pytest.raises(UnsupportedError, match="no CDI") as refused:
+        check_engine(HEALTHY, "runc", ("nvidia.com/gpu=0",))
+    assert "Docker Engine 25" in refused.value.hint
+
+
+def test_an_image_that_the_engine_does_not_have_is_refused_with_the_way_to_build_it() -> None:
+    with pytest.raises(ImageMismatchError, match="does not have") as refused:
+        check_image(None, PLAN)
+    assert "executor image build cpu" in refused.value.hint
+
+
+def test_the_manifest_digest_of_the_containerd_store_is_accepted_too() -> None:
+    check_image(replace(FACTS, image_id=PLAN.image.expect.manifest), PLAN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_id": "sha256:" + "0" * 64},
+        {"volumes": frozenset({"/data"})},
+        {"healthcheck": True},
+        {"env": ("LD_PRELOAD=/x.so",)},
+        {"env": ("LD_LIBRARY_PATH=/x",)},
+        {"env": ("NVIDIA_VISIBLE_DEVICES=all",)},
+        {"env": ("NVIDIA_DRIVER_CAPABILITIES=all",)},
+        {"working_dir": "/proc/self/fd/8"},
+    ],
+)
+def test_an_image_that_brings_what_it_must_not_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ImageMismatchError):
+        check_image(replace(FACTS, **change), PLAN)

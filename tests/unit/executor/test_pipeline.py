@@ -1,0 +1,278 @@
+"""The whole journey on a fake engine: what is released, what is recorded, and that the two never disagree."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor import pipeline
+from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
+from executor.events import Events
+from executor.home import Home
+from executor.pipeline import Run, prepare
+from executor.stages import Context
+from signing.domain import TRUSTED_ROOT, identity_of
+from signing.errors import SigningError
+from signing.manifest import parse_manifest
+from signing.trust import load_trust_root
+from signing.verify import Expectations, verify_release
+from tests.fakes.engine import FakeEngine, Script, Worker
+
+ENVIRONMENT = {"python": "3.11.2", "torch": "2.13.0+cpu", "cuda": "cpu", "cudnn": "none"}
+GOOD_OPERATOR = {"namespace": "", "name": "Relu", "count": 1, "places": ["graph/node[0]"]}
+EVIL_OPERATOR = {"namespace": "evil.ops", "name": "Run", "count": 1, "places": ["graph/node[0]"]}
+
+
+def job(worker: Worker) -> None:
+    worker.say(type="progress", values={"epoch": 1})
+    worker.output("model.onnx", b"model", role="model")
+    worker.output("v.npz", b"vectors", role="test-vectors")
+    worker.finish({"metrics": {"accuracy": 0.5, "huge": 10**18, "text": "no", "flag": True}})
+
+
+def inventory(operator: dict[str, Any] = GOOD_OPERATOR) -> Script:
+    def script(worker: Worker) -> None:
+        model = {
+            "format": "onnx",
+            "facts": {"ir_version": 10, "opset_imports": {"": 20}},
+            "operators": [operator],
+            "findings": [],
+        }
+        vectors = {"format": "npz", "facts": {}, "operators": [], "findings": []}
+        worker.finish({"artifacts": {"model.onnx": model, "v.npz": vectors}, "environment": ENVIRONMENT})
+
+    return script
+
+
+def replay(max_abs: float = 1e-7) -> Script:
+    def script(worker: Worker) -> None:
+        assert worker.launch["params"] == {"models": {"model.onnx": "onnx"}, "vectors": "v.npz"}
+        case = {"case": "a", "shape": [1, 2], "max_abs": max_abs, "allowed": 1e-5, "argmax_agreement": 1.0}
+        models = {"model.onnx": {"cases": [case], "operators": []}}
+        worker.finish({"models": models, "atol": 1e-5, "rtol": 1e-5, "environment": {"cuda": "cpu", "cudnn": "none"}})
+
+    return script
+
+
+class World:
+    """A job file, a home and a target."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.home = Home(home)
+        self.target = folder / "release"
+        self.events: list[dict[str, Any]] = []
+        (folder / "main.py").write_text("pass")
+        self.document: dict[str, Any] = {
+            "apiVersion": "executor/v1",
+            "kind": "script",
+            "code": {"path": "main.py"},
+            "outputs": [{"name": "model.onnx", "role": "model"}, {"name": "v.npz", "role": "test-vectors"}],
+            "limits": {"wall_seconds": 10},
+        }
+        self.job_file = folder / "job.json"
+        self.cancel = False
+
+    def run(self, *scripts: Script, image_id: str | None = None) -> dict[str, Any]:
+        self.job_file.write_text(json.dumps(self.document))
+        prepared = prepare(self.job_file)
+        self.engine = FakeEngine(*scripts, image_id=image_id or prepared.plan.job.image_id)
+        context = Context(home=self.home, engine=self.engine, cancelled=lambda: self.cancel)
+        events = Events("run-1", (self.events.append,))
+        return Run(prepared, run_id="run-1", target=self.target, context=context, events=events).execute()
+
+    def record(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.home.log / "run-1/record.json").read_text())
+        return document
+
+    def nothing_left(self) -> bool:
+        partial = list(self.target.parent.glob(".*.partial"))
+        return not self.target.exists() and not partial and list(self.home.runs.iterdir()) == []
+
+
+@pytest.fixture
+def world(tmp_path: Path, home: Path) -> World:
+    return World(tmp_path, home)
+
+
+def test_an_honest_job_becomes_a_verified_release(world: World) -> None:
+    result = world.run(job, inventory(), replay())
+    assert (result["status"], result["exit_code"], result["release"]) == ("released", 0, str(world.target))
+    domain_id = json.loads((world.home.trust / "domain.json").read_text())["id"]
+    identity = identity_of(domain_id)
+    expect = Expectations(
+        trust=load_trust_root(world.home.trust / TRUSTED_ROOT), subject=identity.subject, issuer=identity.issuer
+    )
+    verified = verify_release(world.target, expect)
+    assert [f.path for f in verified.manifest.files] == [
+        "artifacts/model.onnx",
+        "artifacts/v.npz",
+        "decision.json",
+        "plan.json",
+    ]
+    assert list(world.home.runs.iterdir()) == []
+    assert len(world.engine.removed) == 3
+
+
+def test_the_manifest_says_how_the_release_came_to_be(world: World) -> None:
+    result = world.run(job, inventory(), replay())
+    manifest = parse_manifest((world.target / "manifest.json").read_bytes())
+    details = manifest.details
+    assert details["environment"]["torch"] == "2.13.0+cpu"
+    assert details["environment"]["cuda"] == "cpu"
+    assert {w["name"] for w in details["environment"]["wheels"]} >= {"torch", "torch-geometric", "onnx"}
+    assert details["artifacts"]["model.onnx"]["operators"] == [GOOD_OPERATOR]
+    assert details["replay"]["models"]["model.onnx"]["cases"][0]["max_abs"] == 1e-7
+    assert details["metrics_claimed"] == {"accuracy": 0.5, "huge": 1e18}
+    assert details["plan_sha256"] == result["plan_sha256"]
+
+
+def test_inspections_see_the_quarantine_and_neither_code_nor_inputs(world: World) -> None:
+    world.run(job, inventory(), replay())
+    first, second, third = ({str(m.target) for m in r.mounts} for r in world.engine.requests)
+    assert first == {"/in", "/job", "/run/executor/worker.sock"}
+    assert second == third == {"/in", "/run/executor/worker.sock"}
+    assert all("quarantine" in m.source for r in world.engine.requests[1:] for m in r.mounts if str(m.target) == "/in")
+
+
+def test_events_are_numbered_without_gaps(world: World) -> None:
+    world.run(job, inventory(), replay())
+    assert [e["seq"] for e in world.events] == list(range(len(world.events)))
+    assert [e["event"] for e in world.events] == [
+        "accepted",
+        "started",
+        "progress",
+        "exited",
+        "collected",
+        "inspecting",
+        "inspecting",
+        "decided",
+        "released",
+    ]
+
+
+def test_a_denied_operator_releases_nothing_and_the_record_says_rule_and_place(world: World) -> None:
+    result = world.run(job, inventory(EVIL_OPERATOR), replay())
+    assert (result["status"], result["exit_code"], result["release"]) == ("denied", 20, None)
+    assert world.nothing_left()
+    (finding,) = world.record()["findings"]
+    assert (finding["rule"], finding["artifact"], finding["place"]) == (
+        "ONNX-DEFAULT-DENY",
+        "model.onnx",
+        "graph/node[0]",
+    )
+    assert finding["remedy"]
+
+
+def test_what_the_inventory_denies_is_never_loaded(world: World) -> None:
+    world.run(job, inventory(EVIL_OPERATOR), replay())
+    assert len(world.engine.requests) == 2
+
+
+def test_a_model_that_differs_from_its_test_vectors_is_denied(world: World) -> None:
+    result = world.run(job, inventory(), replay(max_abs=1.0))
+    assert result["findings"][0]["rule"] == "REPLAY-DIFFERENCE"
+    assert world.nothing_left()
+
+
+def test_denials_and_failures_are_signed_like_releases(world: World) -> None:
+    world.run(job, inventory(EVIL_OPERATOR), replay())
+    assert (world.home.log / "run-1/record.json.sigstore.json").exists()
+
+
+def test_a_job_that_fails_is_not_inspected(world: World) -> None:
+    result = world.run(lambda w: w.finish(code=3))
+    assert (result["exit_code"], result["outcome"]["job_exit_code"]) == (10, 3)
+    assert len(world.engine.requests) == 1
+    assert world.nothing_left()
+
+
+def test_a_required_output_that_is_missing_fails_the_job(world: World) -> None:
+    def half(worker: Worker) -> None:
+        worker.output("v.npz", b"vectors", role="test-vectors")
+        worker.finish()
+
+    result = world.run(half)
+    assert (result["exit_code"], result["status"]) == (10, "job_failed")
+    assert "'model.onnx'" in result["outcome"]["reason"]
+
+
+@pytest.mark.parametrize("report", [{}, {"artifacts": {}, "environment": {}}, {"artifacts": {"x": 1}, "environment": {}}])
+def test_an_inventory_that_does_not_fit_is_the_hosts_fault(world: World, report: dict[str, Any]) -> None:
+    with pytest.raises(HostError, match="inventory"):
+        world.run(job, lambda w: w.finish(report))
+    assert world.record()["exit_code"] == 30
+    assert world.nothing_left()
+
+
+def test_an_artifact_that_kills_its_inspection_is_denied(world: World) -> None:
+    result = world.run(job, lambda w: w.finish(code=139, number=11))
+    assert {f["rule"] for f in result["findings"]} >= {"INVENTORY-FAILED"}
+    assert result["exit_code"] == 20
+
+
+def test_a_model_that_kills_its_replay_is_denied(world: World) -> None:
+    result = world.run(job, inventory(), lambda w: w.finish(code=139, number=11))
+    assert [f["rule"] for f in result["findings"]] == ["REPLAY-FAILED"]
+
+
+def test_an_existing_target_is_refused_before_anything_starts(world: World) -> None:
+    world.target.mkdir()
+    with pytest.raises(RequestError, match="exists already"):
+        world.run(job)
+    assert world.engine.requests == []
+
+
+def test_an_engine_with_another_image_is_refused_before_anything_starts(world: World) -> None:
+    with pytest.raises(ImageMismatchError):
+        world.run(job, image_id="sha256:" + "0" * 64)
+    assert world.engine.requests == []
+
+
+def test_an_input_of_another_digest_is_refused_before_anything_starts(world: World, tmp_path: Path) -> None:
+    (tmp_path / "table").write_bytes(b"x")
+    world.document["inputs"] = {"table": {"uri": "table", "sha256": "0" * 64}}
+    with pytest.raises(RequestError, match="the job names"):
+        world.run(job)
+    assert world.engine.requests == []
+    assert world.nothing_left()
+
+
+def test_a_run_that_is_cancelled_during_inspection_releases_nothing(world: World) -> None:
+    def slow(worker: Worker) -> None:
+        world.cancel = True
+        worker.killed.wait(10)
+
+    with pytest.raises(Cancelled):
+        world.run(job, slow)
+    assert world.record()["status"] == "cancelled"
+    assert world.nothing_left()
+
+
+def test_a_release_whose_record_cannot_be_signed_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Path:
+        raise SigningError("the log is full")
+
+    monkeypatch.setattr(pipeline, "write_record", fail)
+    with pytest.raises(SigningError, match="record"):
+        world.run(job, inventory(), replay())
+    assert world.nothing_left()
+
+
+def test_an_artifact_that_changed_in_quarantine_is_not_released(world: World) -> None:
+    def tamper(worker: Worker) -> None:
+        (file,) = (world.home.runs / "run-1/quarantine").glob("0000")
+        file.chmod(0o644)
+        file.write_bytes(b"MODEL")
+        replay()(worker)
+
+    with pytest.raises(HostError, match="changed between"):
+        world.run(job, inventory(), tamper)
+    assert world.nothing_left()
+
+
+def test_the_clock_of_the_context_signs(world: World) -> None:
+    world.run(job, inventory(), replay())
+    record = world.record()
+    assert datetime.fromisoformat(record["finished"]) <= datetime.now(UTC)

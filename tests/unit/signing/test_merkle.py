@@ -1,0 +1,46 @@
+"""RFC 6962 trees: the test vectors of the certificate transparency project, and proofs of every leaf."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signing.merkle import inclusion_proof, leaf_hash, root_from_proof, root_hash
+
+# Inputs and roots of the reference implementation's merkle_tree_test (github.com/google/certificate-transparency).
+INPUTS = [bytes.fromhex(h) for h in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]
+ROOTS = {
+    1: "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    2: "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    8: "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+}
+
+
+@pytest.mark.parametrize("size", ROOTS)
+def test_roots_are_those_of_the_reference_implementation(size: int) -> None:
+    assert root_hash([leaf_hash(i) for i in INPUTS[:size]]).hex() == ROOTS[size]
+
+
+def test_the_empty_tree_has_the_hash_of_nothing() -> None:
+    assert root_hash([]).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@given(st.integers(1, 70), st.data())
+def test_every_leaf_has_a_proof_and_only_in_its_place(size: int, data: st.DataObject) -> None:
+    tree = [leaf_hash(bytes([i])) for i in range(size)]
+    index = data.draw(st.integers(0, size - 1))
+    proof = inclusion_proof(tree, index)
+    assert root_from_proof(tree[index], index=index, size=size, proof=proof) == root_hash(tree)
+    for wrong in {index - 1, index + 1, size} - {index}:
+        try:
+            found = root_from_proof(tree[index], index=wrong, size=size, proof=proof)
+        except ValueError:
+            continue
+        assert found != root_hash(tree)
+
+
+def test_a_proof_that_is_too_long_or_too_short_is_refused() -> None:
+    tree = [leaf_hash(bytes([i])) for i in range(5)]
+    proof = inclusion_proof(tree, 2)
+    for wrong in (proof[:-1], [*proof, bytes(32)]):
+        with pytest.raises(ValueError, match="too"):
+            root_from_proof(tree[2], index=2, size=5, proof=wrong)

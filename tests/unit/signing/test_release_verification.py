@@ -1,0 +1,178 @@
+"""A release that changed in any way does not verify, and the refusal names the file."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from signing.errors import VerificationError
+from signing.local import open_or_create
+from signing.trust import Authority, TrustedLog, Window
+from signing.verify import Expectations, verify_release
+from tests.unit.signing.conftest import Signed, expectations, make_release
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def refusal(signed: Signed, expect: Expectations | None = None) -> VerificationError:
+    with pytest.raises(VerificationError) as refused:
+        verify_release(signed.folder, expect or signed.expect)
+    return refused.value
+
+
+def test_an_untouched_release_verifies(signed: Signed) -> None:
+    verified = verify_release(signed.folder, signed.expect)
+    assert [f.path for f in verified.manifest.files] == ["artifacts/a.txt", "artifacts/sub/b.txt", "decision.json", "plan.json"]
+
+
+def test_one_flipped_bit_in_any_file_is_refused_naming_the_file(signed: Signed) -> None:
+    rng = random.Random(1)
+    for name in files(signed.folder):
+        path = signed.folder / name
+        original = path.read_bytes()
+        for position in {0, len(original) - 1, *(rng.randrange(len(original)) for _ in range(12))}:
+            changed = bytearray(original)
+            changed[position] ^= 1 << rng.randrange(8)
+            path.write_bytes(changed)
+            error = refusal(signed)
+            assert name in error.message or error.file in name, (name, position, error.message)
+        path.write_bytes(original)
+    verify_release(signed.folder, signed.expect)
+
+
+def test_one_byte_more_or_less_in_any_file_is_refused_naming_the_file(signed: Signed) -> None:
+    for name in files(signed.folder):
+        path = signed.folder / name
+        original = path.read_bytes()
+        for changed in (original[:-1], original + b"\n", b""):
+            path.write_bytes(changed)
+            error = refusal(signed)
+            assert name in error.message, (name, error.message)
+        path.write_bytes(original)
+
+
+def test_a_missing_file_is_refused_naming_it(signed: Signed) -> None:
+    for name in files(signed.folder):
+        path = signed.folder / name
+        original = path.read_bytes()
+        path.unlink()
+        assert refusal(signed).file == name
+        path.write_bytes(original)
+
+
+@pytest.mark.parametrize("name", ["extra", "artifacts/extra.txt", ".git/config", "artifacts/.hidden", "new/deep/x"])
+def test_an_added_file_is_refused_naming_it(signed: Signed, name: str) -> None:
+    path = signed.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert refusal(signed).file == name
+
+
+def test_a_renamed_file_is_refused_naming_it(signed: Signed) -> None:
+    for name in files(signed.folder):
+        path = signed.folder / name
+        renamed = path.with_name("renamed-" + path.name)
+        path.rename(renamed)
+        assert refusal(signed).file in (name, renamed.relative_to(signed.folder).as_posix())
+        renamed.rename(path)
+
+
+def test_any_two_swapped_files_are_refused_naming_one_of_them(signed: Signed) -> None:
+    for one, two in combinations(files(signed.folder), 2):
+        first, second = signed.folder / one, signed.folder / two
+        a, b = first.read_bytes(), second.read_bytes()
+        first.write_bytes(b)
+        second.write_bytes(a)
+        error = refusal(signed)
+        assert one in error.message or two in error.message, (one, two, error.message)
+        first.write_bytes(a)
+        second.write_bytes(b)
+
+
+def swap_in_link(path: Path) -> None:
+    copy = path.parent.parent.parent / "copy"
+    copy.write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(copy)
+
+
+def swap_in_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("change", [swap_in_link, swap_in_pipe, lambda p: p.chmod(0o4755), lambda p: p.chmod(0o2755)])
+def test_anything_but_a_plain_file_is_refused(signed: Signed, change: Callable[[Path], None]) -> None:
+    change(signed.folder / "artifacts/a.txt")
+    assert (refusal(signed).check, refusal(signed).file) == ("LAYOUT", "artifacts/a.txt")
+
+
+def test_an_added_empty_folder_is_refused(signed: Signed) -> None:
+    (signed.folder / "empty").mkdir()
+    assert refusal(signed).file == "empty"
+
+
+def test_a_linked_release_folder_is_refused(signed: Signed, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(signed.folder)
+    with pytest.raises(VerificationError, match="no release"):
+        verify_release(tmp_path / "link", signed.expect)
+
+
+def test_a_bundle_of_another_release_of_the_same_bytes_is_refused(signed: Signed, tmp_path: Path) -> None:
+    other = make_release(tmp_path, signed.domain, "other")
+    name = "artifacts/a.txt.sigstore.json"
+    shutil.copy(other / name, signed.folder / name)
+    error = refusal(signed)
+    assert (error.check, error.file) == ("STATEMENT", name)
+
+
+def test_a_provenance_of_another_release_is_refused(signed: Signed, tmp_path: Path) -> None:
+    other = make_release(tmp_path, signed.domain, "other")
+    shutil.copy(other / "provenance.sigstore.json", signed.folder / "provenance.sigstore.json")
+    assert refusal(signed).check == "PROVENANCE"
+
+
+def test_a_bundle_of_another_kind_of_statement_is_refused(signed: Signed) -> None:
+    shutil.copy(signed.folder / "provenance.sigstore.json", signed.folder / "manifest.json.sigstore.json")
+    assert refusal(signed).check == "STATEMENT"
+
+
+def test_another_trust_domain_is_not_believed(signed: Signed, tmp_path: Path) -> None:
+    foreign = expectations(open_or_create(tmp_path / "foreign", now=datetime.now(UTC)))
+    assert refusal(signed, foreign).check == "CERTIFICATE"
+    assert refusal(signed, replace(foreign, trust=signed.expect.trust)).check == "IDENTITY"
+
+
+@pytest.mark.parametrize("field", ["subject", "issuer"])
+def test_an_identity_that_only_begins_or_ends_alike_is_refused(signed: Signed, field: str) -> None:
+    value = getattr(signed.expect, field)
+    for near in (value + "x", "x" + value, value[:-1], value.upper(), ".*", ""):
+        assert refusal(signed, replace(signed.expect, **{field: near})).check == "IDENTITY"
+
+
+def closed(window: Window) -> Window:
+    return Window(start=window.start - timedelta(days=2), end=window.start - timedelta(days=1))
+
+
+def test_a_retired_key_is_refused_for_what_was_signed_after(signed: Signed) -> None:
+    trust = signed.expect.trust
+    logs = {k: TrustedLog(key=v.key, window=closed(v.window)) for k, v in trust.logs.items()}
+    ct_logs = {k: TrustedLog(key=v.key, window=closed(v.window)) for k, v in trust.certificate_logs.items()}
+    authorities = tuple(Authority(certificate=a.certificate, window=closed(a.window)) for a in trust.authorities)
+    for change, check in (
+        ({"logs": logs}, "LOG"),
+        ({"logs": {}}, "LOG"),
+        ({"certificate_logs": ct_logs}, "CERTIFICATE"),
+        ({"certificate_logs": {}}, "CERTIFICATE"),
+        ({"authorities": authorities}, "CERTIFICATE"),
+        ({"authorities": ()}, "CERTIFICATE"),
+    ):
+        assert refusal(signed, replace(signed.expect, trust=replace(trust, **change))).check == check  # type: ignore[arg-type]
