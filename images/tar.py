@@ -155,5 +155,6 @@ def _ustar(name: bytes, link: bytes, size: int, flag: bytes, mode: int, epoch: i
     block[156:157] = flag
     block[157 : 157 + len(link)] = link
     block[257:265] = b"ustar\x0000"
+    block[329:345] = b"0000000\0" * 2  # device numbers, as GNU tar has them
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block)

@@ -21,7 +21,7 @@ from executor.exits import Exit
 from executor.report import failure_wire, render_error, status_of
 
 # Subcommand to its one-line help. The module of the same name under executor.cli does the rest.
-_COMMANDS = {
+COMMANDS = {
     "run": "run a job and release what passes",
     "plan": "print what `run` would do, without doing it",
     "verify": "verify a release, offline",
@@ -75,7 +75,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     asked = next((a for a in arguments if not a.startswith("-")), None)
-    for name, text in _COMMANDS.items():
+    for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.add_argument("--json", action="store_true", help="print one JSON object, on failure too")
         if name == asked:  # only this one's module is imported

@@ -12,7 +12,8 @@ USER = "65532:65532"
 TMP_INODES = 8192
 FILE_DESCRIPTORS = 1024
 SHM_BYTES_MAX = 64 << 20
-_COMMAND = ("/usr/bin/python3.11", "-I", "-m", "worker")
+# Isolated mode takes no options from the environment, so unbuffered output and no bytecode are asked for here.
+_COMMAND = ("/usr/bin/python3.11", "-I", "-B", "-u", "-m", "worker")
 _ENV = (
     ("HOME", "/tmp"),  # noqa: S108 - a tmpfs of the container's own
     ("LD_PRELOAD", ""),  # an image must not bring one: CVE-2025-23266

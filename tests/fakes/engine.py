@@ -1,5 +1,7 @@
 """An engine in memory whose containers are threads that speak the worker's protocol."""
 
+import contextlib
+import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -45,8 +47,6 @@ class Worker:
         frames.send_json(self.control, message)
 
     def output(self, name: str, data: bytes, *, role: str = "data", size: int | None = None, sha256: str = "") -> None:
-        import hashlib
-
         self.say(type="output", name=name, role=role, size=len(data) if size is None else size)
         frames.send_bytes(self.control, data)
         self.say(type="output-end", sha256=sha256 or hashlib.sha256(data).hexdigest())
@@ -60,10 +60,8 @@ class Worker:
         for stream in (self.control, self.stdout, self.stderr):
             stream.close()
         frames.send_json(self.supervisor, {"type": "exit", "exit_code": code, "signal": number})
-        try:
+        with contextlib.suppress(EOFError, OSError):
             frames.receive_json(self.supervisor)
-        except (EOFError, OSError):
-            pass
 
 
 Script = Callable[[Worker], None]
@@ -116,10 +114,8 @@ class FakeEngine:
         (path,) = [m.source for m in container.request.mounts if str(m.target) == "/run/executor/worker.sock"]
 
         def play() -> None:
-            try:
+            with contextlib.suppress(OSError, EOFError):  # the host may hang up when it likes
                 script(Worker(path, container.killed))
-            except (OSError, EOFError):
-                pass  # the host hung up, which is its right
 
         container.thread = threading.Thread(target=play, daemon=True)
         container.thread.start()

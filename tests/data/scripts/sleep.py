@@ -4,4 +4,5 @@ import signal
 import time
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("sleeping")
 time.sleep(3600)

@@ -68,7 +68,9 @@ def test_a_value_on_the_limit_is_accepted(change: dict[str, object]) -> None:
     parse(TRAIN | change)
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../b", ".hidden", "a//b", "a\nb", "", "-rf", "a/b/c/d/e", "ü"])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../x", "a/../b", ".hidden", "a//b", "a\nb", "", "-rf", "a/b/c/d/e", "ü"]
+)
 def test_an_output_name_that_could_surprise_a_file_system_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match="outputs"):
         parse(SCRIPT | {"outputs": [{"name": name}]})

@@ -198,7 +198,9 @@ def test_a_required_output_that_is_missing_fails_the_job(world: World) -> None:
     assert "'model.onnx'" in result["outcome"]["reason"]
 
 
-@pytest.mark.parametrize("report", [{}, {"artifacts": {}, "environment": {}}, {"artifacts": {"x": 1}, "environment": {}}])
+@pytest.mark.parametrize(
+    "report", [{}, {"artifacts": {}, "environment": {}}, {"artifacts": {"x": 1}, "environment": {}}]
+)
 def test_an_inventory_that_does_not_fit_is_the_hosts_fault(world: World, report: dict[str, Any]) -> None:
     with pytest.raises(HostError, match="inventory"):
         world.run(job, lambda w: w.finish(report))

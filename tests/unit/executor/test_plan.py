@@ -65,7 +65,9 @@ def test_inspection_never_gets_a_device() -> None:
     assert planned.inspection.devices == ()
 
 
-@pytest.mark.parametrize("name", ["cpus", "memory_bytes", "pids", "wall_seconds", "output_bytes", "log_bytes", "tmp_bytes"])
+@pytest.mark.parametrize(
+    "name", ["cpus", "memory_bytes", "pids", "wall_seconds", "output_bytes", "log_bytes", "tmp_bytes"]
+)
 def test_a_limit_on_the_profiles_ceiling_is_planned_and_one_over_it_is_refused(name: str) -> None:
     ceiling = getattr(load_policy("standard").profile.ceilings, name)
     room = {"memory_bytes": 16 << 30} if name == "tmp_bytes" else {}

@@ -35,7 +35,9 @@ def static(*artifacts: ArtifactInventory, policy: Policy = POLICY) -> list[Findi
     return check_static(policy, artifacts, today=TODAY)
 
 
-ALLOWED = [(f, r, n) for f, rules in POLICY.operators.items() for r in rules.rule for n in r.names if r.effect == "allow"]
+ALLOWED = [
+    (f, r, n) for f, rules in POLICY.operators.items() for r in rules.rule for n in r.names if r.effect == "allow"
+]
 DENIED = [(f, r, n) for f, rules in POLICY.operators.items() for r in rules.rule for n in r.names if r.effect == "deny"]
 
 

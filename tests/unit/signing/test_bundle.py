@@ -90,7 +90,9 @@ def test_every_field_of_a_bundle_is_bound(domain: LocalTrustDomain) -> None:
         lambda d: d["verificationMaterial"]["tlogEntries"].clear(),
         lambda d: d["dsseEnvelope"]["signatures"].append(d["dsseEnvelope"]["signatures"][0]),
         lambda d: d["dsseEnvelope"]["signatures"][0].update(keyid="x"),
-        lambda d: d["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]["hashes"].append(encode_base64(bytes(32))),
+        lambda d: d["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]["hashes"].append(
+            encode_base64(bytes(32))
+        ),
         lambda d: d["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]["hashes"].pop(),
     ],
 )

@@ -8,7 +8,13 @@ from signing.encoding import canonical_json, decode_base64, parse_canonical_json
 from signing.manifest import Manifest, ManifestFile, parse_manifest
 from signing.statement import Statement, parse_statement
 
-FILE = {"path": "artifacts/a", "size": 1, "sha256": "0" * 64, "media_type": "text/plain", "role": "data"}
+FILE: dict[str, Any] = {
+    "path": "artifacts/a",
+    "size": 1,
+    "sha256": "0" * 64,
+    "media_type": "text/plain",
+    "role": "data",
+}
 
 
 def file(**change: Any) -> ManifestFile:
@@ -27,7 +33,8 @@ def test_checksums_are_what_sha256sum_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/a", "../a", "a/../b", ".git/config", "a//b", "a/", "", "a\nb", "manifest.json", "SHA256SUMS", "a.sigstore.json"]
+    "path",
+    ["/a", "../a", "a/../b", ".git/config", "a//b", "a/", "", "a\nb", "manifest.json", "SHA256SUMS", "a.sigstore.json"],
 )
 def test_a_path_that_no_release_has_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="not a path"):
@@ -75,7 +82,9 @@ def test_base64_has_one_form(text: str) -> None:
         decode_base64(text)
 
 
-@pytest.mark.parametrize("data", [b'{"a":1,"a":1}', b'{ "a":1}', b'{"b":1,"a":1}', b'{"a":1.0e0}', b"{}\n", b"", b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b'{"a":1,"a":1}', b'{ "a":1}', b'{"b":1,"a":1}', b'{"a":1.0e0}', b"{}\n", b"", b"\xff"]
+)
 def test_json_has_one_form(data: bytes) -> None:
     with pytest.raises(ValueError):
         parse_canonical_json(data)

@@ -30,7 +30,12 @@ def refusal(signed: Signed, expect: Expectations | None = None) -> VerificationE
 
 def test_an_untouched_release_verifies(signed: Signed) -> None:
     verified = verify_release(signed.folder, signed.expect)
-    assert [f.path for f in verified.manifest.files] == ["artifacts/a.txt", "artifacts/sub/b.txt", "decision.json", "plan.json"]
+    assert [f.path for f in verified.manifest.files] == [
+        "artifacts/a.txt",
+        "artifacts/sub/b.txt",
+        "decision.json",
+        "plan.json",
+    ]
 
 
 def test_one_flipped_bit_in_any_file_is_refused_naming_the_file(signed: Signed) -> None:
@@ -155,7 +160,7 @@ def test_another_trust_domain_is_not_believed(signed: Signed, tmp_path: Path) ->
 def test_an_identity_that_only_begins_or_ends_alike_is_refused(signed: Signed, field: str) -> None:
     value = getattr(signed.expect, field)
     for near in (value + "x", "x" + value, value[:-1], value.upper(), ".*", ""):
-        assert refusal(signed, replace(signed.expect, **{field: near})).check == "IDENTITY"
+        assert refusal(signed, replace(signed.expect, **{field: near})).check == "IDENTITY"  # type: ignore[arg-type]
 
 
 def closed(window: Window) -> Window:
@@ -175,4 +180,4 @@ def test_a_retired_key_is_refused_for_what_was_signed_after(signed: Signed) -> N
         ({"authorities": authorities}, "CERTIFICATE"),
         ({"authorities": ()}, "CERTIFICATE"),
     ):
-        assert refusal(signed, replace(signed.expect, trust=replace(trust, **change))).check == check  # type: ignore[arg-type]
+        assert refusal(signed, replace(signed.expect, trust=replace(trust, **change))).check == check

@@ -30,7 +30,9 @@ class Bench:
         self.logs: dict[str, bytes] = {"stdout": b"", "stderr": b""}
         self.cancel = False
 
-    def run(self, script: Script, *, wall: float = 10, log_bytes: int = 1000, engine: FakeEngine | None = None) -> RunResult:
+    def run(
+        self, script: Script, *, wall: float = 10, log_bytes: int = 1000, engine: FakeEngine | None = None
+    ) -> RunResult:
         self.engine = engine or FakeEngine(script)
         session = Session(
             self.engine,
@@ -232,9 +234,7 @@ def test_a_container_of_another_image_than_asked_is_refused_and_removed(bench: B
 
     def other(container_id: str) -> ContainerState:
         true = state(container_id)
-        return ContainerState(
-            running=true.running, pid=0, exit_code=0, oom_killed=False, image_id="sha256:" + "f" * 64
-        )
+        return ContainerState(running=true.running, pid=0, exit_code=0, oom_killed=False, image_id="sha256:" + "f" * 64)
 
     engine.state = other  # type: ignore[method-assign]
     with pytest.raises(ImageMismatchError):
@@ -256,9 +256,7 @@ def test_a_home_with_a_path_longer_than_a_socket_address_works(tmp_path: Path) -
     def create(request: ContainerRequest) -> str:  # a container sees the socket under a short path of its own
         link = tmp_path / "s"
         link.symlink_to(deep)
-        mounts = tuple(
-            type(m)(source=m.source.replace(str(deep), str(link)), target=m.target) for m in request.mounts
-        )
+        mounts = tuple(type(m)(source=m.source.replace(str(deep), str(link)), target=m.target) for m in request.mounts)
         return original(ContainerRequest(name="n", config=request.config, mounts=mounts, labels=()))
 
     engine.create = create  # type: ignore[method-assign]

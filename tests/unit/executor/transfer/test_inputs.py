@@ -74,7 +74,7 @@ def test_renaming_a_file_changes_the_tree_digest(tmp_path: Path) -> None:
 
 def test_code_with_a_link_or_without_its_entry_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x")
-    with pytest.raises(RequestError, match="no file 'b.py'"):
+    with pytest.raises(RequestError, match=r"no file 'b\.py'"):
         read_code(tmp_path, "b.py")
     with pytest.raises(RequestError, match="is a directory"):
         read_code(tmp_path, None)

@@ -1,0 +1,167 @@
+"""The command line as a program sees it: stdout, stderr and exit code together."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from executor import __version__
+
+ROOT = Path(__file__).parents[2]
+
+
+def executor(*arguments: str, cwd: Path = ROOT, isolated: bool = True) -> subprocess.CompletedProcess[str]:
+    options = ["-I"] if isolated else []
+    command = [sys.executable, *options, "-m", "executor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text("apiVersion: executor/v1\nkind: train\n")
+    return path
+
+
+def test_version_is_data_on_stdout_and_nothing_else() -> None:
+    done = executor("version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
+    assert json.loads(executor("version", "--json").stdout) == {
+        "schema": "executor.version/v1",
+        "version": __version__,
+    }
+
+
+HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "sigstore", "docker", "grpc", "pyarrow")
+
+
+def imported(*arguments: str) -> set[str]:
+    command = [sys.executable, "-I", "-X", "importtime", "-m", "executor", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+def test_version_and_verify_import_nothing_heavy(tmp_path: Path) -> None:
+    for arguments in (("version",), ("verify", str(tmp_path))):
+        names = imported(*arguments)
+        assert "executor.cli.main" in names
+        tops = {n.partition(".")[0] for n in names}
+        assert tops.isdisjoint((*HEAVY, "pydantic", "yaml", "rich", "requests")), arguments
+
+
+def test_plan_imports_no_engine_and_no_runtime(job: Path) -> None:
+    assert {n.partition(".")[0] for n in imported("plan", str(job))}.isdisjoint(HEAVY)
+
+
+def test_the_host_environment_holds_no_torch() -> None:
+    code = "import importlib.util,sys; sys.exit(any(importlib.util.find_spec(n) for n in ('torch','onnxruntime')))"
+    assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("dance",), ("run",), ("plan", "a", "b"), ("schema", "absent"), ("run", "--no")]
+)
+def test_a_wrong_command_line_is_an_invalid_request(arguments: tuple[str, ...]) -> None:
+    done = executor(*arguments)
+    assert done.returncode == 21
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert "hint: " in done.stderr
+
+
+def test_help_is_data() -> None:
+    done = executor("--help")
+    assert done.returncode == 0
+    assert "verify" in done.stdout + done.stderr
+
+
+def test_plan_prints_the_same_object_twice(job: Path) -> None:
+    one, two = executor("plan", str(job)), executor("plan", str(job))
+    assert (one.returncode, one.stderr) == (0, "")
+    assert one.stdout == two.stdout
+    document = json.loads(one.stdout)
+    assert document["schema"] == "executor.plan/v1"
+    assert document["job"]["network"] == "none"
+    assert len(document["plan_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("apiVersion: executor/v1\nkind: train\nsurprise: 1\n", 21, "surprise"),
+        ("apiVersion: executor/v1\nkind: train\nimage: absent\n", 22, "no image named"),
+        ("apiVersion: executor/v1\nkind: train\nprofile: absent\n", 21, "no profile named"),
+        ("apiVersion: executor/v1\nkind: train\nlimits: {pids: 2000}\n", 21, "limits.pids is 2000"),
+        ("apiVersion: executor/v1\nkind: script\ncode: {path: absent}\noutputs: [{name: a}]\n", 21, "no code"),
+        (
+            "apiVersion: executor/v1\nkind: train\ninputs:"
+            f" {{nodes: {{uri: 's3://b/n', sha256: '{'0' * 64}'}}, edges: {{uri: e, sha256: '{'0' * 64}'}}}}\n",
+            21,
+            "cannot fetch",
+        ),
+    ],
+)
+def test_an_invalid_job_is_explained_to_people_and_programs(job: Path, text: str, code: int, words: str) -> None:
+    job.write_text(text)
+    done = executor("plan", str(job), "--json")
+    assert done.returncode == code
+    assert words in done.stderr
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["exit_code"]) == ("executor.error/v1", code)
+    assert words in document["error"]["message"]
+
+
+def test_a_job_file_that_is_missing_is_an_invalid_request(tmp_path: Path) -> None:
+    done = executor("plan", str(tmp_path / "absent.yaml"))
+    assert (done.returncode, done.stdout) == (21, "")
+
+
+def test_json_and_events_cannot_share_stdout(job: Path) -> None:
+    done = executor("run", str(job), "--json", "--events", "-")
+    assert done.returncode == 21
+    assert "both want stdout" in done.stderr
+
+
+def test_a_failed_run_ends_its_events_with_a_result(tmp_path: Path) -> None:
+    done = executor("run", str(tmp_path / "absent.yaml"), "--events", "-")
+    (line,) = done.stdout.splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["seq"], event["result"]["exit_code"]) == ("result", 0, 21)
+
+
+@pytest.mark.parametrize("name", ["job", "profile", "operators"])
+def test_every_schema_is_a_json_schema(name: str) -> None:
+    schema: dict[str, Any] = json.loads(executor("schema", name).stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_a_policy_folder_in_the_working_directory_is_never_loaded(tmp_path: Path, job: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy/__init__.py").write_text("raise SystemExit('loaded the wrong policy')")
+    assert executor("plan", str(job), cwd=tmp_path).returncode == 0
+    mixed = executor("plan", str(job), cwd=tmp_path, isolated=False)
+    assert "loaded the wrong policy" not in mixed.stderr
+    assert mixed.returncode == 30
+    assert "comes from another place" in mixed.stderr
+
+
+def test_a_release_that_is_not_there_does_not_verify(tmp_path: Path) -> None:
+    done = executor("verify", str(tmp_path / "absent"), "--json")
+    assert done.returncode == 23
+    assert json.loads(done.stdout)["error"]["check"] == "TRUST-ROOT"
+
+
+def test_expectations_of_a_verifier_go_together(tmp_path: Path) -> None:
+    done = executor("verify", str(tmp_path), "--identity", "urn:x")
+    assert done.returncode == 21
+    assert "go together" in done.stderr
+
+
+def test_a_closed_stdout_is_no_traceback(job: Path) -> None:
+    command = f"{sys.executable} -I -m executor plan {job} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr

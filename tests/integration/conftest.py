@@ -1,0 +1,100 @@
+"""What tests against the real engine share. `make test` sees to it that the engine runs and the image is there."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "data/scripts"
+LIMITS = {
+    "memory_bytes": 512 << 20,
+    "tmp_bytes": 64 << 20,
+    "wall_seconds": 60,
+    "output_bytes": 32 << 20,
+    "log_bytes": 1 << 20,
+    "pids": 64,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything under this folder: it needs the engine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+
+
+@dataclass
+class Finished:
+    """A finished command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.stdout)
+        return document
+
+
+@dataclass
+class Host:
+    """The command line in a state directory of its own."""
+
+    folder: Path
+    count: int = 0
+    targets: list[Path] = field(default_factory=list)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-I", "-m", "executor", *arguments]
+
+    def call(self, *arguments: str) -> Finished:
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=600, check=False)
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def script_job(self, name: str, *outputs: dict[str, Any], **change: Any) -> Path:
+        """Write a job file for one of the scripts in `tests/data/scripts`."""
+        self.count += 1
+        limits = LIMITS | change.pop("limits", {})
+        job = {
+            "apiVersion": "executor/v1",
+            "kind": "script",
+            "code": {"path": str(SCRIPTS / f"{name}.py")},
+            "outputs": list(outputs) or [{"name": "0.txt", "required": False}],
+            "limits": limits,
+        }
+        path = self.folder / f"job-{self.count}.json"
+        path.write_text(json.dumps(job | change))
+        return path
+
+    def run(self, job: Path) -> tuple[Finished, Path]:
+        """Run a job to JSON; returns what it said and where the release would be."""
+        target = self.folder / f"release-{job.stem}"
+        done = self.call("run", str(job), "--out", str(target), "--json")
+        return done, target
+
+    def record(self, done: Finished) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(Path(done.json["record"]).read_text())
+        return document
+
+
+@pytest.fixture
+def host(tmp_path: Path, home: Path) -> Host:
+    return Host(tmp_path)
+
+
+def containers() -> str:
+    """List the names of the executor's containers, in any state."""
+    from executor.sandbox.docker import DockerEngine
+    from executor.sandbox.owner import LABEL_RUN
+
+    return " ".join(c.name for c in DockerEngine().owned(LABEL_RUN))
+
+
+def disk_bytes(folder: Path) -> int:
+    """Add up what a folder takes on disk."""
+    return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_symlink()) if folder.exists() else 0

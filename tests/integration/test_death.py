@@ -1,0 +1,83 @@
+"""The executor dies or is told to stop half-way: nothing is released, and the next one cleans up."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Host, containers
+
+
+@contextmanager
+def running(host: Host, job: Path, target: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start a run and wait until its job says that it sleeps."""
+    command = host.command("run", str(job), "--out", str(target), "--json")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+    try:
+        deadline = time.monotonic() + 30
+        assert process.stderr is not None
+        while "sleeping" not in (line := process.stderr.readline()):
+            assert line, "the run ended early"
+            assert time.monotonic() < deadline
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("cleaner", ["run", "doctor"])
+def test_a_killed_executor_leaves_no_release_and_the_next_one_cleans_up(host: Host, home: Path, cleaner: str) -> None:
+    target = host.folder / "release"
+    with running(host, host.script_job("sleep"), target) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not target.exists()
+    assert list((home / "run").iterdir()) != []
+    if cleaner == "doctor":
+        report = host.call("doctor", "--json").json
+        assert any(item.startswith("run folder") for item in report["removed"])
+    else:
+        assert host.run(host.script_job("hello", {"name": "greeting.txt"}))[0].code == 0
+    assert containers() == ""
+    assert list((home / "run").iterdir()) == []
+    assert list(host.folder.glob(".*.partial")) == []
+
+
+def test_the_container_of_a_killed_executor_ends_by_itself(host: Host) -> None:
+    from executor.sandbox.docker import DockerEngine
+    from executor.sandbox.owner import LABEL_RUN
+
+    with running(host, host.script_job("sleep"), host.folder / "release") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    engine = DockerEngine()
+    (orphan,) = engine.owned(LABEL_RUN)
+    assert engine.wait(orphan.container_id, seconds=10)
+    assert engine.state(orphan.container_id).exit_code == 125
+    host.call("doctor")
+
+
+def test_one_signal_cancels_and_reports(host: Host) -> None:
+    target = host.folder / "release"
+    with running(host, host.script_job("sleep"), target) as process:
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    result = json.loads(out)
+    assert (process.returncode, result["status"]) == (14, "cancelled")
+    assert not target.exists()
+    assert containers() == ""
+
+
+def test_a_living_run_is_not_swept_by_another(host: Host) -> None:
+    with running(host, host.script_job("sleep", limits={"wall_seconds": 30}), host.folder / "release"):
+        assert host.call("doctor", "--json").json["removed"] == []
+        assert containers() != ""
+    host.call("doctor")

@@ -1,0 +1,49 @@
+"""The image as the engine has it: pinned, and no more than it says."""
+
+import json
+
+import pytest
+
+from executor.sandbox.docker import DockerEngine
+from images.lock import load_lock
+from tests.integration.conftest import Host
+
+
+def test_the_engines_image_is_the_locked_one() -> None:
+    image_id = load_lock("cpu").expect.image_id
+    facts = DockerEngine().image(image_id)
+    assert facts is not None
+    assert facts.image_id == image_id
+    assert not facts.volumes
+    assert not facts.healthcheck
+
+
+def test_an_image_that_the_engine_does_not_have_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from executor.pipeline import prepare
+    from tests.fakes.engine import FakeEngine
+
+    plan = prepare(host.script_job("hello", {"name": "greeting.txt"})).plan
+    assert DockerEngine().image("sha256:" + "0" * 64) is None
+    assert FakeEngine(lambda _: None).image(plan.job.image_id) is None
+
+
+def test_building_again_from_the_cache_gives_the_locked_image(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the state directory that `make image` used, so that the packages are there."""
+    monkeypatch.delenv("EXECUTOR_HOME")
+    done = host.call("image", "build", "cpu", "--no-load", "--json")
+    assert done.code == 0, done.stderr
+    assert done.json["image_id"] == load_lock("cpu").expect.image_id
+
+
+def test_the_image_holds_one_program_and_no_shell(host: Host) -> None:
+    done, target = host.run(host.script_job("look_around", {"name": "look.json", "role": "report"}))
+    assert done.code == 0, done.stderr
+    seen = json.loads((target / "artifacts/look.json").read_text())
+    assert seen["programs"] == ["/usr/bin/python3.11"]
+    assert seen["setuid"] == []
+    assert seen["uid"] == 65532
+    assert seen["capabilities"] == "0000000000000000"
+    assert seen["no_new_privileges"] == "1"
+    assert seen["seccomp"] == "2"
+    assert seen["interfaces"] == ["lo"]
+    assert seen["writable"] == ["/dev/mqueue", "/dev/shm", "/tmp"]
