@@ -60,21 +60,13 @@ class IsolatedApt:
         chosen = sorted(m.groups() for line in out.splitlines() if (m := _INSTALL.match(line)))
         return [self._record(name, version) for name, version in chosen]
 
-    def download(self, packages: Sequence[tuple[str, str]], target: Path) -> dict[str, Path]:
+    def download(self, packages: Sequence[tuple[str, str]], target: Path) -> None:
         """Download exact versions into a directory.
-
-        Returns:
-            The file of each package, by name.
 
         Raises:
             InputError: A version cannot be had from the configured sources any more.
         """
-        found = {}
-        for name, version in packages:
-            before = set(target.iterdir())
-            self._run("apt-get", "download", "-qq", f"{name}={version}", cwd=target)
-            (found[name],) = set(target.iterdir()) - before
-        return found
+        self._run("apt-get", "download", "-qq", *(f"{name}={version}" for name, version in packages), cwd=target)
 
     def _record(self, name: str, version: str) -> DebRecord:
         stanza = self._run("apt-cache", "show", "--no-all-versions", f"{name}={version}").split("\n\n")[0]

@@ -82,14 +82,26 @@ def fetch_missing(definition: Definition, items: Sequence[LockedInput], store: I
     debs = [i for i in missing if i.kind == "deb"]
     wheels = [i for i in missing if i.kind == "wheel"]
     with tempfile.TemporaryDirectory(prefix="executor-fetch-") as scratch:
+        folder = Path(scratch)
         if debs:
             with IsolatedApt(architecture=definition.architecture) as apt:
-                files = apt.download([(i.name, i.version) for i in debs], Path(scratch))
-            for item in debs:
-                store.put(item, files[item.name])
-        for item in wheels:
-            store.put(item, _download_wheel(definition, item, Path(scratch)))
+                apt.download([(i.name, i.version) for i in debs], folder)
+        if wheels:
+            pip_download(definition, [f"{i.name}=={i.version}" for i in wheels], folder, with_dependencies=False)
+        _take_over(missing, folder, store)
     return len(missing)
+
+
+def _take_over(items: Sequence[LockedInput], folder: Path, store: InputStore) -> None:
+    """Put fetched files into the store by what they are, whatever they are called."""
+    found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in sorted(folder.iterdir())}
+    for item in items:
+        if item.sha256 not in found:
+            raise InputError(
+                f"fetched {item.kind} {item.name} {item.version} is not what the lock names: sha256 {item.sha256[:12]}",
+                hint="the sources configured on this machine serve other bytes under the same version",
+            )
+        store.put(item, found[item.sha256])
 
 
 def pip_download(definition: Definition, requirements: Sequence[str], target: Path, *, with_dependencies: bool) -> None:
@@ -116,11 +128,3 @@ def pip_download(definition: Definition, requirements: Sequence[str], target: Pa
             f"pip could not download {', '.join(requirements)}: {reason}",
             hint="check this machine's pip configuration; CPU builds of torch need an index that carries them",
         )
-
-
-def _download_wheel(definition: Definition, item: LockedInput, scratch: Path) -> Path:
-    pip_download(definition, [f"{item.name}=={item.version}"], scratch, with_dependencies=False)
-    path = scratch / item.filename
-    if not path.exists():
-        raise InputError(f"pip served another file for {item.name} {item.version} than {item.filename}")
-    return path

@@ -20,6 +20,8 @@ _BYE_SECONDS = 10.0
 
 def main() -> NoReturn:
     """Run one job and exit as it did: its code, or 128 and the signal's number."""
+    # Python would die of SIGINT; without a handler the kernel drops what the job sends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor = connect(b"S")
     send_json(supervisor, {"type": "ready", "protocol": 1})
     launch = receive_json(supervisor)
@@ -80,6 +82,7 @@ def _become_job(launch: dict[str, Any], channels: dict[bytes, socket.socket]) ->
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(channels[b"O"].fileno(), 1)
         os.dup2(channels[b"E"].fileno(), 2)
         from worker.runner import run_job  # here, so that process 1 stays small

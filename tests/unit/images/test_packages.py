@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from images import inputs
 from images.deb import merged, read_deb
 from images.definition import load_definition
 from images.errors import InputError, UnsafeEntryError
-from images.inputs import InputStore
+from images.inputs import InputStore, fetch_missing
 from images.layers import arrange, layer_plan, os_entries
 from images.lock import LockedInput, load_lock
 from images.tar import Entry, Kind
@@ -111,6 +112,26 @@ def test_a_fetched_file_of_other_bytes_is_refused_and_not_kept(tmp_path: Path) -
     with pytest.raises(InputError, match="wheel torch 1"):
         store.put(item, tmp_path / "f")
     assert not store.path(item).exists()
+
+
+def test_only_what_the_store_lacks_is_fetched_and_a_substitute_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def download(_definition: object, wanted: list[str], target: Path, *, with_dependencies: bool) -> None:
+        assert not with_dependencies
+        asked.append(wanted)
+        (target / "a.whl").write_bytes(b"good")
+
+    monkeypatch.setattr(inputs, "pip_download", download)
+    good, other = locked("wheel", "good", b"good"), locked("wheel", "other", b"other")
+    store, definition = InputStore(tmp_path), load_definition("cpu")
+    assert fetch_missing(definition, [good], store) == 1
+    assert fetch_missing(definition, [good], store) == 0
+    assert asked == [["good==1"]]
+    with pytest.raises(InputError, match="wheel other 1"):
+        fetch_missing(definition, [good, other], store)
 
 
 def test_the_operating_system_layer_holds_one_executable_and_no_program_else(tmp_path: Path) -> None:
