@@ -7,12 +7,13 @@ from typing import Any, TextIO
 
 from executor.events import Subscriber
 
+_LINES = {"accepted": "accepted, starting the sealed container", "started": "running"}
 _STAGES = {
-    "accepted": "accepted, starting the sealed container",
+    "accepted": "starting",
     "started": "running",
-    "collected": "outputs received",
+    "collected": "received",
     "inspecting": "inspecting",
-    "decided": "decided",
+    "decided": "releasing",
     "released": "released",
 }
 _FIRST = ("epoch", "epochs", "loss")
@@ -51,7 +52,7 @@ def describe(event: dict[str, Any]) -> str | None:
         return f"outputs received: {len(event['artifacts'])}"
     if name == "released":
         return f"released: {event['path']}"
-    return _STAGES.get(name)
+    return _LINES.get(name)
 
 
 def printable(text: str) -> str:
@@ -94,7 +95,8 @@ def _live(stream: TextIO) -> Iterator[Subscriber]:
             if event["event"] == "progress":
                 values = event["values"]
                 total = values.get("epochs")
-                numbers = "  ".join(_values({n: v for n, v in values.items() if n != "epochs"}))
+                short = {n.replace("_accuracy", " acc"): v for n, v in values.items() if n != "epochs"}
+                numbers = "  ".join(_values(short))  # a terminal has 80 columns
                 progress.update(task, total=total, completed=values.get("epoch", 0), numbers=numbers)
                 return
             line = describe(event)
