@@ -37,9 +37,19 @@ def test_a_torchscript_that_saves_a_file_is_denied(host: Host) -> None:
     assert finding["remedy"]
 
 
-@pytest.mark.parametrize("script", ["evil_method", "evil_alias", "evil_getattr"])
-def test_a_torchscript_that_hides_its_operator_is_denied_before_it_is_loaded(host: Host, script: str) -> None:
-    done, target = host.run(host.script_job(script, TORCHSCRIPT))
+@pytest.mark.parametrize(
+    "line",
+    [
+        'x.save("/tmp/written")',
+        "f = torch.save",
+        'getattr(torch, "save")(x, "/tmp/written")',
+        'ops.aten.save(x, "/tmp/written")',
+        'getattr(ops.aten, "save")(x, "/tmp/written")',
+        "t = torch",
+    ],
+)
+def test_a_torchscript_that_hides_its_operator_is_denied_before_it_is_loaded(host: Host, line: str) -> None:
+    done, target = host.run(host.script_job("evil_spelling", TORCHSCRIPT, params={"line": line}))
     denied(host, done, target)
     assert host.record(done)["inspection"]["replay"] is None
 

@@ -1,12 +1,11 @@
-"""Rewrites the code of a saved TorchScript so that it reaches an operator by another spelling."""
+"""Puts a line of its parameters into the code of a saved TorchScript, to reach an operator by another spelling."""
 
 import io
 import zipfile
 
 import torch
-from worker.job import current
-
 from tools.script_model import normalise
+from worker.job import current
 
 
 class Honest(torch.nn.Module):
@@ -14,15 +13,14 @@ class Honest(torch.nn.Module):
         return torch.neg(x)
 
 
+line = current().params["line"].encode()
 buffer, out = io.BytesIO(), io.BytesIO()
 torch.jit.save(torch.jit.script(Honest()), buffer)
 with zipfile.ZipFile(io.BytesIO(normalise(buffer.getvalue()))) as source, zipfile.ZipFile(out, "w") as target:
     for item in source.infolist():
         data = source.read(item)
         if item.filename.endswith(".py"):
-            data = data.replace(
-                b"    return torch.neg(x)", b'    getattr(torch, "save")(x, "/tmp/written")\n    return torch.neg(x)'
-            )
-            assert b"save" in data
+            data = data.replace(b"    return torch.neg(x)", b"    " + line + b"\n    return torch.neg(x)")
+            assert line in data
         target.writestr(item, data)
 current().output("model.pt", out.getvalue(), role="model")
