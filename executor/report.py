@@ -23,7 +23,7 @@ ERROR_SCHEMA = "executor.error/v1"
 Status = tuple[str, Exit]
 
 # The first that fits counts, so leaves stand before their bases.
-_STATUS: tuple[tuple[type[Exception], str, Exit], ...] = (
+_STATUS: tuple[tuple[type[BaseException], str, Exit], ...] = (
     (RequestError, "invalid_request", Exit.INVALID_REQUEST),
     (ImageMismatchError, "image_mismatch", Exit.IMAGE_MISMATCH),
     (ImageError, "image_mismatch", Exit.IMAGE_MISMATCH),
@@ -33,7 +33,7 @@ _STATUS: tuple[tuple[type[Exception], str, Exit], ...] = (
     (HostError, "host_fault", Exit.HOST_RETRYABLE),
     (VerificationError, "verification_failed", Exit.VERIFICATION_FAILED),
     (SigningError, "signing_failed", Exit.SIGNING_FAILED),
-    (KeyboardInterrupt, "interrupted", Exit.INTERRUPTED),  # type: ignore[assignment]
+    (KeyboardInterrupt, "interrupted", Exit.INTERRUPTED),
 )
 
 

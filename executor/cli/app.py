@@ -7,16 +7,15 @@ imported, so that no library's stray print can spoil the data.
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from executor import __version__
-from executor.errors import HostError
+from executor.errors import RequestError
 from executor.exits import Exit
 from executor.report import failure_wire, render_error, status_of
 
@@ -32,40 +31,17 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     out = _data_stream()
-    parser = _parser(arguments)
-    args = parser.parse_args(arguments)
     try:
-        check_distribution()
-        module = importlib.import_module(f"executor.cli.{args.command}")
-        code: int = module.execute(args, out)
+        args = _parser(arguments).parse_args(arguments)
+        code: int = importlib.import_module(f"executor.cli.{args.command}").execute(args, out)
         return code
-    except KeyboardInterrupt as err:
-        return _fail(err, args, out)
-    except Exception as err:  # the outermost frame
-        return _fail(err, args, out)
+    except (Exception, KeyboardInterrupt) as err:  # the outermost frame
+        return _fail(err, out, as_json="--json" in arguments)
     finally:
         _flush(out)
-
-
-def check_distribution() -> None:
-    """Refuse to work with packages of another origin: a `policy/` folder in the way must never be loaded.
-
-    Raises:
-        HostError: `images`, `policy` or `signing` would come from elsewhere than `executor` does.
-    """
-    home = Path(__file__).resolve().parents[2]
-    for name in ("images", "policy", "signing"):
-        found = importlib.util.find_spec(name)
-        origin = Path(found.origin).resolve().parents[1] if found and found.origin else None
-        if origin != home:
-            raise HostError(
-                f"package {name!r} comes from another place than the executor: {origin}",
-                hint="install into an environment of its own; start it as `executor` or `python -I -m executor`",
-            )
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -84,20 +60,18 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with this project's exit code and messages for a wrong command line."""
+    """argparse with this project's errors for a wrong command line."""
 
-    def error(self, message: str) -> "None":  # type: ignore[override]
-        self.exit(int(Exit.INVALID_REQUEST), f"error: {message}\n\nhint: {self.prog} --help\n")
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(message, hint=f"{self.prog} --help")
 
 
-def _fail(error: BaseException, args: argparse.Namespace, out: TextIO) -> int:
+def _fail(error: BaseException, out: TextIO, *, as_json: bool) -> int:
     status = status_of(error)
     if status[1] is Exit.INTERNAL:
-        import traceback
-
-        traceback.print_exc()
+        traceback.print_exception(error)
     print(render_error(error), file=sys.stderr)
-    if args.json:
+    if as_json:
         out.write(json.dumps(failure_wire(error), indent=2) + "\n")
     return int(status[1])
 

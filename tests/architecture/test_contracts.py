@@ -108,7 +108,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_readme_names_only_subcommands_that_exist() -> None:
-    from executor.cli.main import COMMANDS
+    from executor.cli.app import COMMANDS
 
     named = set(re.findall(r"^(?: {4}|\$ )executor ([a-z]+)", README, re.MULTILINE))
     assert named

@@ -73,6 +73,11 @@ def test_a_wrong_command_line_is_an_invalid_request(arguments: tuple[str, ...]) 
     assert "hint: " in done.stderr
 
 
+def test_a_wrong_command_line_is_explained_to_programs_too() -> None:
+    done = executor("run", "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (21, "E-REQUEST")
+
+
 def test_help_is_data() -> None:
     done = executor("--help")
     assert done.returncode == 0

@@ -62,12 +62,24 @@ def run(job: Job) -> dict[str, Any]:
     torch.manual_seed(job.seed)
     torch.set_num_threads(job.threads)
     graph = _karate_club() if not job.inputs else _load_tables(job.inputs["nodes"], job.inputs["edges"])
+    _check(graph)
     model = _fit(job, graph)
     job.metrics(**_accuracies(model, graph))
     exported = export_model(model, graphs_of_other_sizes(graph.x, graph.edge_index, seed=job.seed))
     for name, role, data in exported.files():
         job.output(name, data, role=role)
     return {"metrics": job.claims}
+
+
+def _check(graph: Graph) -> None:
+    """Refuse a task that would train to nothing, or fail far from the cause."""
+    if not torch.isfinite(graph.x).all():
+        raise ValueError("a feature is not finite")
+    if int(graph.y.min()) < 0:
+        raise ValueError("a label is negative: labels count from 0")
+    for name in ("train", "test"):
+        if not graph.masks[name].any():
+            raise ValueError(f"no node has the split {name!r}")
 
 
 def _fit(job: Job, graph: Graph) -> GCN:
@@ -86,6 +98,8 @@ def _fit(job: Job, graph: Graph) -> GCN:
         model.train()
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(graph.x, graph.edge_index)[train], graph.y[train])
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss is not finite at epoch {epoch}: lower the learning rate or check the features")
         loss.backward()
         optimizer.step()
         if epoch % params["report_every"] == 0 or epoch == params["epochs"]:

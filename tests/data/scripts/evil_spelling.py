@@ -4,8 +4,9 @@ import io
 import zipfile
 
 import torch
-from tools.script_model import normalise
 from worker.job import current
+
+from tools.script_model import normalise
 
 
 class Honest(torch.nn.Module):
