@@ -17,12 +17,16 @@ class Events:
 
     Args:
         run_id: The run that they belong to.
-        subscribers: Called in order with each event.
+        subscribers: Called in order with each event. One that fails is dropped.
+
+    Attributes:
+        lost: Why subscribers were dropped.
     """
 
     def __init__(self, run_id: str, subscribers: tuple[Subscriber, ...] = ()) -> None:
         self._run_id = run_id
-        self._subscribers = subscribers
+        self._subscribers = list(subscribers)
+        self.lost: list[str] = []
         self._seq = 0
 
     def emit(self, event: str, **fields: Any) -> None:
@@ -31,8 +35,13 @@ class Events:
             return
         head = {"schema": SCHEMA, "seq": self._seq, "ts": round(time.time(), 3), "run_id": self._run_id, "event": event}
         self._seq += 1
-        for subscriber in self._subscribers:
-            subscriber(head | fields)
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(head | fields)
+            except (OSError, ArithmeticError, ValueError) as err:
+                # A reader that has gone, or a display that cannot cope, must not decide over a release.
+                self._subscribers.remove(subscriber)
+                self.lost.append(f"{type(err).__name__}: {err}")
 
 
 def json_lines(stream: TextIO) -> Subscriber:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from executor.errors import RequestError
+from signing.manifest import BUNDLE_SUFFIX
 
 API_VERSION = "executor/v1"
 _FILE_BYTES_MAX = 1 << 20
@@ -116,6 +117,11 @@ class JobSpec(_Strict):
         names = [o.name for o in self.outputs]
         if len(set(names)) != len(names):
             raise ValueError("an output name is declared twice")
+        for name in names:
+            if name.endswith(BUNDLE_SUFFIX):
+                raise ValueError(f"an output name may not end in {BUNDLE_SUFFIX}: {name}")
+            if inside := [other for other in names if other.startswith(f"{name}/")]:
+                raise ValueError(f"an output cannot be a file and a folder: {name} and {inside[0]}")
         for device in self.gpus:
             if not re.fullmatch(r"[a-z0-9.-]+/[a-z0-9_.-]+=[A-Za-z0-9_.:-]+", device):
                 raise ValueError(f"not a CDI device name, such as nvidia.com/gpu=0: {device!r}")
@@ -155,6 +161,10 @@ def parse_job(data: bytes, *, source: str) -> JobSpec:
         document = yaml.load(data.decode(), Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as err:
         raise RequestError(f"job file is neither YAML nor JSON: {source}: {_one_line(err)}") from err
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+    except ValueError as err:
+        raise RequestError(f"job file holds text that is not Unicode: {source}") from err
     if not isinstance(document, dict):
         raise RequestError(f"job file does not hold a mapping: {source}", hint="see `executor schema job`")
     try:

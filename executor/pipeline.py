@@ -16,9 +16,10 @@ from typing import Any
 
 from executor import __version__, gate
 from executor.admission import admit
-from executor.errors import Cancelled, ExecutorError, ImageMismatchError, RequestError
+from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, RequestError
 from executor.events import Events
 from executor.exits import Exit
+from executor.home import Home
 from executor.jobspec import JobSpec, load_job
 from executor.plan import LaunchPlan, plan_launch
 from executor.provenance import manifest_details, slsa_provenance
@@ -30,7 +31,7 @@ from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import claim_run_folder, note_staging, sweep
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
-from executor.transfer.inputs import CodeTree, InputStore, lay_out_code, locate, read_code
+from executor.transfer.inputs import CodeTree, InputStore, lay_out_code, locate, outside_of, read_code
 from executor.transfer.quarantine import Artifact
 from images.errors import LockError
 from images.lock import load_lock
@@ -53,8 +54,12 @@ class Prepared:
     plan: LaunchPlan
 
 
-def prepare(job_file: Path) -> Prepared:
+def prepare(job_file: Path, *, home: Home) -> Prepared:
     """Read a job file and its code, and plan the run.
+
+    Args:
+        job_file: YAML or JSON.
+        home: The state directory, of which nothing may become an input.
 
     Raises:
         RequestError: The job is invalid.
@@ -62,7 +67,9 @@ def prepare(job_file: Path) -> Prepared:
         PolicyError: It names no profile, or the policy's files are malformed.
     """
     spec = load_job(job_file)
-    code = read_code(job_file.parent / spec.code.path, spec.code.entry) if spec.code else None
+    code = None
+    if spec.code:
+        code = read_code(outside_of(job_file.parent / spec.code.path, home.root, what="code"), spec.code.entry)
     try:
         policy = load_policy(spec.profile)
     except PolicyError as err:
@@ -72,8 +79,8 @@ def prepare(job_file: Path) -> Prepared:
     except LockError as err:
         raise ImageMismatchError(err.message, hint=err.hint) from err
     plan = plan_launch(spec, image=image, policy=policy, code=(code.sha256, code.entry) if code else None)
-    for item in spec.inputs.values():
-        locate(item.uri, job_file.parent)
+    for name, item in spec.inputs.items():
+        outside_of(locate(item.uri, job_file.parent), home.root, what=f"input {name!r}")
     return Prepared(spec=spec, base=job_file.parent, code=code, plan=plan)
 
 
@@ -126,26 +133,34 @@ class Run:
         sweep(context.engine, context.home)
         engine = admit(context.engine, self._plan)
         self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
-        folder = claim_run_folder(context.home, self._run_id)
+        folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
         log_folder = context.home.log / self._run_id
         log_folder.mkdir(mode=0o700)
         try:
-            self._lay_out_inputs(folder)
-            stages = Stages(self._plan, run_id=self._run_id, folder=folder, context=context, events=self._events)
-            try:
-                status = self._journey(stages, folder, log_folder, engine, domain)
-            except gate.DeniedError as err:
-                self._report["error"] = error_wire(err)
-                status = "denied", Exit.DENIED
-            except (ExecutorError, SigningError) as err:
-                self._report["error"] = error_wire(err)
-                self._record(log_folder, status_of(err), domain)
-                raise
-            self._record(log_folder, status, domain)
+            status = self._run(folder, log_folder, engine, domain)
         finally:
+            if self._report["release"] is not None and "record" not in self._report:
+                withdraw(self._target, self._run_id)  # without a record there is no release either
             shutil.rmtree(folder, ignore_errors=True)
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
         return result_wire(shown, status)
+
+    def _run(self, folder: Path, log_folder: Path, engine: EngineInfo, domain: LocalTrustDomain) -> Status:
+        """Go the journey and record how it ended, however it ended."""
+        try:
+            self._lay_out_inputs(folder)
+            stages = Stages(self._plan, run_id=self._run_id, folder=folder, context=self._context, events=self._events)
+            status = self._journey(stages, folder, log_folder, engine, domain)
+        except gate.DeniedError as err:
+            self._report["error"] = error_wire(err)
+            status = "denied", Exit.DENIED
+        except (ExecutorError, SigningError, OSError) as err:
+            known = HostError(f"the host failed: {err}") if isinstance(err, OSError) else err
+            self._report["error"] = error_wire(known)
+            self._record(log_folder, status_of(known), domain)
+            raise known from err
+        self._record(log_folder, status, domain)
+        return status
 
     def _journey(
         self, stages: Stages, folder: Path, log_folder: Path, engine: EngineInfo, domain: LocalTrustDomain
@@ -197,7 +212,7 @@ class Run:
         (folder / "in").mkdir(mode=0o755)
         for name, item in sorted(self._prepared.spec.inputs.items()):
             source = locate(item.uri, self._prepared.base)
-            kept = store.take(source, sha256=item.sha256, name=name)
+            kept = store.take(source, sha256=item.sha256, name=name, scratch=folder, cancelled=self._context.cancelled)
             (folder / "in" / name).hardlink_to(kept)
         if self._prepared.code is not None:
             (folder / "code").mkdir(mode=0o755)
@@ -212,6 +227,7 @@ class Run:
             "output_files": len(artifacts),
         }
         report["timings"] = dict(result.seconds)
+        report["container_removed"] = result.removed
         report["artifacts"] = [{"name": a.name, "role": a.role, "size": a.size, "sha256": a.sha256} for a in artifacts]
         self._events.emit("exited", outcome=report["outcome"], usage=report["usage"])
         self._events.emit("collected", artifacts=report["artifacts"])
@@ -228,7 +244,11 @@ class Run:
         self._events.emit("decided", allowed=decision.allowed, findings=report["findings"])
 
     def _record(self, log_folder: Path, status: Status, domain: LocalTrustDomain) -> None:
-        """Write and sign the record; without one there is no release either."""
+        """Write and sign the record.
+
+        Raises:
+            SigningError: It could not be.
+        """
         now = self._context.now()
         record = {
             **self._report,
@@ -243,8 +263,6 @@ class Run:
         try:
             path = write_record(log_folder, record, domain=domain, now=now)
         except (OSError, SigningError) as err:
-            if self._report["release"] is not None:
-                withdraw(self._target, self._run_id)
             raise SigningError(f"the run's record could not be written and signed: {log_folder}") from err
         self._report["record"] = str(path)
 

@@ -103,6 +103,11 @@ class LaunchPlan:
         return digest_of(self.to_wire())
 
     @property
+    def longest_seconds(self) -> float:
+        """How long the run can take at most: the job, both inspections, and an hour for everything around them."""
+        return self.wall_seconds + 2 * self.inspection_wall_seconds + 3600
+
+    @property
     def threads(self) -> int:
         """CPU threads that the CPU limit is good for."""
         return max(1, int(self.job.cpus))

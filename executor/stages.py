@@ -176,7 +176,7 @@ class Stages:
             name=f"sealed-executor-{self._run_id}-{role}",
             config=config,
             mounts=tuple(Mount(source=str(path), target=PurePosixPath("/") / target) for target, path in mounts),
-            labels=labels_for(self._run_id, wall_seconds=limits.wall_seconds),
+            labels=labels_for(self._context.home, self._run_id, wall_seconds=limits.wall_seconds),
         )
         session = Session(
             self._context.engine,

@@ -5,7 +5,6 @@ imported, so that no library's stray print can spoil the data.
 """
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -85,5 +84,10 @@ def _data_stream() -> TextIO:
 
 
 def _flush(out: TextIO) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the reader may go when it likes
+    """Write what is left. A reader may go when it likes; a full disk is said, and changes nothing that was done."""
+    try:
         out.close()
+    except BrokenPipeError:
+        return
+    except OSError as err:
+        print(f"error: cannot write to stdout: {err.strerror}", file=sys.stderr)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+from executor.home import open_home
 from executor.pipeline import prepare
 
 
@@ -15,6 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Print the plan and its digest."""
-    plan = prepare(args.job).plan
+    plan = prepare(args.job, home=open_home()).plan
     out.write(json.dumps(plan.to_wire() | {"plan_sha256": plan.digest}, indent=2) + "\n")
     return 0

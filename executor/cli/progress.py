@@ -16,6 +16,7 @@ _STAGES = {
     "decided": "releasing",
     "released": "released",
 }
+_EPOCHS_MAX = 1e9  # beyond it a progress bar means nothing
 _FIRST = ("epoch", "epochs", "loss")
 
 
@@ -94,10 +95,10 @@ def _live(stream: TextIO) -> Iterator[Subscriber]:
         def show(event: dict[str, Any]) -> None:
             if event["event"] == "progress":
                 values = event["values"]
-                total = values.get("epochs")
+                total = min(values.get("epochs", 0), _EPOCHS_MAX) or None
                 short = {n.replace("_accuracy", " acc"): v for n, v in values.items() if n != "epochs"}
                 numbers = "  ".join(_values(short))  # a terminal has 80 columns
-                progress.update(task, total=total, completed=values.get("epoch", 0), numbers=numbers)
+                progress.update(task, total=total, completed=min(values.get("epoch", 0), _EPOCHS_MAX), numbers=numbers)
                 return
             line = describe(event)
             if line:

@@ -53,8 +53,8 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any]:
-    prepared = prepare(args.job)
     home = open_home()
+    prepared = prepare(args.job, home=home)
     target = args.out.absolute() if args.out else home.releases / run_id
     context = Context(home=home, engine=DockerEngine(), cancelled=_cancel_on_signals())
     return Run(prepared, run_id=run_id, target=target, context=context, events=events).execute()

@@ -1,8 +1,12 @@
-"""Who owns a container: labels that survive the executor's death, and the sweep that acts on them.
+"""Who owns a container or a run folder: labels that survive the executor's death, and the sweep that acts on them.
 
-A process id alone is reused, so an owner is a boot, a process and that process's start time (proc(5), field 22).
+A process id alone is reused, so an owner is a boot, a pid namespace, a process and that process's start time (proc(5),
+field 22). Where this process cannot see whether an owner lives (another host or container behind the same engine), only
+the deadline that it set itself counts. Containers of another state directory are never touched.
 """
 
+import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -15,55 +19,68 @@ from executor.sandbox.engine import Engine
 
 LABEL_OWNER = "sealed-executor.owner"
 LABEL_RUN = "sealed-executor.run"
-LABEL_DEADLINE = "sealed-executor.deadline"
+LABEL_HOME = "sealed-executor.home"
 _STAGING_NOTE = "staging"
 _UNCLAIMED_SECONDS = 60
+_OVERDUE_SECONDS = 3600  # beyond its deadline a run of an owner that cannot be seen counts as dead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A process of this boot, by id and start time."""
+    """A process, by all that tells it from another of the same number.
+
+    Attributes:
+        boot_id: The kernel's boot.
+        namespace: Inode of its pid namespace.
+        pid: Its number there.
+        started: Its start time, in clock ticks since the boot.
+        deadline: When its run must be over, in seconds since 1970.
+    """
 
     boot_id: str
+    namespace: int
     pid: int
     started: int
+    deadline: int
 
     def __str__(self) -> str:
-        return f"{self.boot_id}:{self.pid}:{self.started}"
+        return f"{self.boot_id}:{self.namespace}:{self.pid}:{self.started}:{self.deadline}"
 
     @property
     def alive(self) -> bool:
-        """Whether that very process still lives."""
-        return self.boot_id == _boot_id() and _start_time(self.pid) == self.started
+        """Whether that very process still lives, or may do so out of sight."""
+        if (self.boot_id, self.namespace) == (_boot_id(), _namespace()):
+            return _start_time(self.pid) == self.started
+        return time.time() < self.deadline + _OVERDUE_SECONDS
 
 
-def this_process() -> Owner:
+def this_process(*, deadline: float) -> Owner:
     """Return this process as an owner."""
     started = _start_time(os.getpid())
     assert started is not None, "a running process has a start time"
-    return Owner(_boot_id(), os.getpid(), started)
+    return Owner(boot_id=_boot_id(), namespace=_namespace(), pid=os.getpid(), started=started, deadline=int(deadline))
 
 
 def parse_owner(text: str) -> Owner | None:
     """Parse an owner label; None if it is none of ours."""
-    boot_id, _, rest = text.partition(":")
-    pid, _, started = rest.partition(":")
-    if not (boot_id and pid.isdecimal() and started.isdecimal()):
+    boot_id, *numbers = text.split(":")
+    if not boot_id or len(numbers) != 4 or not all(n.isdecimal() for n in numbers):
         return None
-    return Owner(boot_id, int(pid), int(started))
+    namespace, pid, started, deadline = (int(n) for n in numbers)
+    return Owner(boot_id=boot_id, namespace=namespace, pid=pid, started=started, deadline=deadline)
 
 
-def labels_for(run_id: str, *, wall_seconds: float) -> tuple[tuple[str, str], ...]:
+def labels_for(home: Home, run_id: str, *, wall_seconds: float) -> tuple[tuple[str, str], ...]:
     """Return the labels of a container of this process."""
-    deadline = str(int(time.time() + wall_seconds))
-    return ((LABEL_OWNER, str(this_process())), (LABEL_RUN, run_id), (LABEL_DEADLINE, deadline))
+    owner = this_process(deadline=time.time() + wall_seconds)
+    return ((LABEL_OWNER, str(owner)), (LABEL_RUN, run_id), (LABEL_HOME, _home_id(home)))
 
 
-def claim_run_folder(home: Home, run_id: str) -> Path:
+def claim_run_folder(home: Home, run_id: str, *, wall_seconds: float) -> Path:
     """Make the folder of a run, with its owner in it."""
     folder = home.runs / run_id
     folder.mkdir(mode=0o700)
-    (folder / "owner").write_text(str(this_process()))
+    (folder / "owner").write_text(str(this_process(deadline=time.time() + wall_seconds)))
     return folder
 
 
@@ -83,24 +100,27 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
         What was removed, for people and records.
     """
     removed = []
-    for container in engine.owned(LABEL_OWNER) if engine is not None else []:
+    label = f"{LABEL_HOME}={_home_id(home)}"
+    for container in engine.owned(label) if engine is not None else []:
         owner = parse_owner(container.labels.get(LABEL_OWNER, ""))
         if engine is not None and owner is not None and not owner.alive:
-            try:
+            with contextlib.suppress(HostError):  # the next sweep tries again
                 engine.remove(container.container_id)
-            except HostError:
-                continue  # the next sweep tries again
-            removed.append(f"container {container.name}")
+                removed.append(f"container {container.name}")
     for folder in sorted(home.runs.iterdir()):
-        owner = _folder_owner(folder)
-        if owner is not None and owner.alive:
-            continue
-        if owner is None and time.time() - folder.stat().st_mtime < _UNCLAIMED_SECONDS:
-            continue  # its owner may be between making the folder and signing it
-        removed += _remove_staging(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        removed.append(f"run folder {folder.name}")
+        with contextlib.suppress(FileNotFoundError):  # its owner, or another sweep, was faster
+            if _is_abandoned(folder):
+                removed += _remove_staging(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(f"run folder {folder.name}")
     return removed
+
+
+def _is_abandoned(folder: Path) -> bool:
+    owner = _folder_owner(folder)
+    if owner is None:  # its owner may be between making the folder and signing it
+        return time.time() - folder.stat().st_mtime >= _UNCLAIMED_SECONDS
+    return not owner.alive
 
 
 def _remove_staging(run_folder: Path) -> list[str]:
@@ -124,6 +144,14 @@ def _folder_owner(folder: Path) -> Owner | None:
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _home_id(home: Home) -> str:
+    return hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:16]
 
 
 def _start_time(pid: int) -> int | None:

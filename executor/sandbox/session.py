@@ -6,6 +6,7 @@ container is killed and removed before this module returns, and the socket is dr
 """
 
 import os
+import re
 import selectors
 import socket
 import time
@@ -29,7 +30,10 @@ _END_SECONDS_MAX = 15.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 18
 _CHANNELS = (b"S", b"C", b"O", b"E")
-_MESSAGES_MAX = 200_000  # progress messages of one run
+_MESSAGES_MAX = 200_000
+_MESSAGE_BYTES_MAX = 16 << 20  # of one run: what a job says must not grow without end either
+_LOG_PIECE_BYTES = 1 << 16  # a log event waits for this much, or for the next look
+_PROGRESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CPU_GRACE_SECONDS = 10
 
 
@@ -51,6 +55,7 @@ class RunResult:
         usage: The kernel's counters.
         log_bytes: Bytes of stdout and stderr, together.
         output_bytes: Bytes of all outputs, as they were received.
+        removed: Whether the container is gone; where not, a later sweep removes it.
         seconds: Wall time by stage: `create`, `start`, `run`, `remove`.
     """
 
@@ -59,6 +64,7 @@ class RunResult:
     usage: Usage
     log_bytes: int
     output_bytes: int
+    removed: bool
     seconds: Mapping[str, float]
 
 
@@ -112,6 +118,8 @@ class Session:
         self._error = ""
         self._usage = Usage()
         self._log_bytes = 0
+        self._log_pieces = {"stdout": bytearray(), "stderr": bytearray()}
+        self._removed = True
         self._messages = 0
         self._pid = 0
 
@@ -129,9 +137,10 @@ class Session:
         with ExitStack() as stack:
             server = stack.enter_context(_listen(self._folder))
             began = clock()
-            container = self._engine.create(self._request)
-            stack.callback(self._engine.remove, container)
+            # By name and before it exists: an answer that never comes may have made it all the same.
+            stack.callback(self._remove)
             stack.callback(self._shut_channels)
+            container = self._engine.create(self._request)
             seconds["create"], began = clock() - began, clock()
             self._engine.start(container)
             self._check_container(container)
@@ -140,6 +149,7 @@ class Session:
             seconds["start"], began = clock() - began, clock()
             self._serve(deadline)
             seconds["run"], began = clock() - began, clock()
+            self._flush_logs()
             status, oom_killed = self._end(container)
             self._quarantine.close()
         seconds["remove"] = clock() - began
@@ -160,6 +170,7 @@ class Session:
             usage=self._usage,
             log_bytes=self._log_bytes,
             output_bytes=self._quarantine.bytes_received,
+            removed=self._removed,
             seconds={name: round(value, 4) for name, value in seconds.items()},
         )
 
@@ -220,6 +231,7 @@ class Session:
 
     def _look(self) -> None:
         """Check what no channel tells: a request to stop, and the kernel's counters."""
+        self._flush_logs()
         if self._cancelled():
             self._stop = (Stop.CANCELLED, "")
             return
@@ -257,10 +269,18 @@ class Session:
     def _take_log(self, stream: str, data: bytes) -> None:
         room = self._limits.log_bytes - self._log_bytes
         self._log_bytes += len(data)
-        if room > 0:
-            self._listener.on_log(stream, data[:room])
+        piece = self._log_pieces[stream]
+        piece += data[: max(room, 0)]
+        if len(piece) >= _LOG_PIECE_BYTES:
+            self._flush_logs()
         if self._log_bytes > self._limits.log_bytes:
             raise LimitExceededError(f"more than {self._limits.log_bytes} bytes of output text", limit="log_bytes")
+
+    def _flush_logs(self) -> None:
+        for stream, piece in self._log_pieces.items():
+            if piece:
+                self._listener.on_log(stream, bytes(piece))
+                piece.clear()
 
     def _take_frames(self, channel: bytes, data: bytes) -> None:
         for frame in self._decoders[channel].feed(data):
@@ -284,8 +304,8 @@ class Session:
 
     def _take_control(self, frame: Message) -> None:
         self._messages += 1
-        if self._messages > _MESSAGES_MAX:
-            raise JobError(f"more than {_MESSAGES_MAX} messages")
+        if self._messages > _MESSAGES_MAX or self._decoders[b"C"].json_bytes > _MESSAGE_BYTES_MAX:
+            raise JobError(f"more than {_MESSAGES_MAX} messages, or {_MESSAGE_BYTES_MAX} bytes of them")
         kind = frame.value.get("type")
         if kind == "progress":
             self._take_progress(frame.value.get("values"))
@@ -304,7 +324,7 @@ class Session:
         if not isinstance(values, dict) or len(values) > 64:
             raise JobError("progress is not a small set of named numbers")
         for name, value in values.items():
-            if len(name) > 64 or not isinstance(value, (int, float)) or isinstance(value, bool):
+            if not _PROGRESS_NAME.fullmatch(name) or not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise JobError("progress is not a small set of named numbers")
         self._listener.on_progress(values)
 
@@ -325,6 +345,13 @@ class Session:
                 raise HostError("a container did not end after it was killed", hint="see `executor doctor`")
         state = self._engine.state(container)
         return state.exit_code, state.oom_killed
+
+    def _remove(self) -> None:
+        """Remove the container. What became of the job is known by now and stays so if this fails."""
+        try:
+            self._engine.remove(self._request.name)
+        except HostError:
+            self._removed = False
 
     def _say_bye(self) -> None:
         try:

@@ -33,16 +33,21 @@ class Chunk:
 
 
 class FrameDecoder:
-    """Turns a byte stream into frames, whatever the pieces it arrives in."""
+    """Turns a byte stream into frames, whatever the pieces it arrives in.
+
+    Attributes:
+        json_bytes: Bytes of all messages so far.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self.json_bytes = 0
 
     def feed(self, data: bytes) -> list[Message | Chunk]:
         """Take bytes and return the frames that they complete.
 
         Raises:
-            JobError: An unknown kind, a frame over 1 MiB, or JSON that is no plain object.
+            JobError: An unknown kind, a frame over 1 MiB, an empty one, or JSON that is no plain object.
         """
         self._buffer += data
         frames: list[Message | Chunk] = []
@@ -50,6 +55,8 @@ class FrameDecoder:
             kind, size = _HEADER.unpack_from(self._buffer)
             if kind not in (b"J", b"B"):
                 raise JobError(f"unknown kind of frame: {kind!r}")
+            if kind == b"B" and size == 0:
+                raise JobError("empty frame of output bytes")
             if size > FRAME_BYTES_MAX:
                 raise JobError(f"frame of {size} bytes is over the limit of {FRAME_BYTES_MAX}")
             end = _HEADER.size + size
@@ -57,6 +64,7 @@ class FrameDecoder:
                 break
             payload = bytes(self._buffer[_HEADER.size : end])
             del self._buffer[:end]
+            self.json_bytes += size if kind == b"J" else 0
             frames.append(Chunk(payload) if kind == b"B" else Message(_parse(payload)))
         return frames
 
@@ -75,6 +83,7 @@ def encode_message(value: dict[str, Any]) -> bytes:
 def _parse(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload, parse_constant=_refuse, parse_float=_finite, parse_int=_modest)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is JSON that strict readers refuse
     except (ValueError, RecursionError) as err:
         raise JobError("a message is not JSON") from err
     if not isinstance(value, dict):

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from executor.canonical import digest_of
-from executor.errors import RequestError
+from executor.errors import Cancelled, RequestError
 
 _CHUNK = 1 << 20
 INPUT_BYTES_MAX = 64 << 30
@@ -88,18 +88,26 @@ class InputStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def take(self, source: Path, *, sha256: str, name: str) -> Path:
+    def take(self, source: Path, *, sha256: str, name: str, scratch: Path, cancelled: Callable[[], bool]) -> Path:
         """Copy a file into the store, hashing on the way, and return where it lies.
 
+        Args:
+            source: The file.
+            sha256: The digest that it must have, in hex.
+            name: Its name in the job, for messages.
+            scratch: A folder on the same file system that is removed if this process dies.
+            cancelled: Asked between pieces whether to stop.
+
         Raises:
+            Cancelled: Somebody asked to stop.
             RequestError: It cannot be read, is no regular file, is too large, or has another digest than the job names.
         """
         target = self._root / "sha256" / sha256[:2] / sha256
         target.parent.mkdir(parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=target.parent)
+        fd, temporary = tempfile.mkstemp(dir=scratch)
         try:
             with os.fdopen(fd, "wb") as out:
-                actual = _copy_hashed(source, out.write, name)
+                actual = _copy_hashed(source, out.write, name, cancelled)
             if actual != sha256:
                 raise RequestError(
                     f"input {name!r} has sha256 {actual}, the job names {sha256}: {source}",
@@ -112,16 +120,30 @@ class InputStore:
         return target
 
 
-def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str) -> str:
+def outside_of(path: Path, home: Path, *, what: str) -> Path:
+    """Return a path that does not lead into the executor's own state, where its keys are.
+
+    Raises:
+        RequestError: It does.
+    """
+    if path.resolve().is_relative_to(home.resolve()):
+        raise RequestError(f"{what} lies in the executor's own state directory: {path}")
+    return path
+
+
+def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str, cancelled: Callable[[], bool]) -> str:
     digest, size = hashlib.sha256(), 0
     try:
-        with source.open("rb") as file:
+        # Not blocking: opening a pipe would wait for a writer that may never come.
+        with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RequestError(f"input {name!r} is not a regular file: {source}")
             while chunk := file.read(_CHUNK):
                 size += len(chunk)
                 if size > INPUT_BYTES_MAX:
                     raise RequestError(f"input {name!r} is larger than {INPUT_BYTES_MAX} bytes")
+                if cancelled():
+                    raise Cancelled("the run was cancelled")
                 digest.update(chunk)
                 write(chunk)
     except OSError as err:

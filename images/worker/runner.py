@@ -35,7 +35,7 @@ def run_job(launch: dict[str, Any], control: socket.socket) -> int:
     except BaseException as err:  # the outermost frame of the process
         traceback.print_exc()
         sys.stderr.flush()
-        message = str(err)[:2000]
+        message = str(err)[:2000].encode(errors="replace").decode()
         send_json(control, {"type": "error", "error": type(err).__name__, "message": message})
         return 1
     finally:

@@ -1,10 +1,12 @@
 """Process 1 of the container: starts the job as a child, watches deadline and host, reports how the child ended.
 
-The kernel ignores SIGKILL and SIGSTOP sent to process 1 from inside its own pid namespace, and the seccomp profile
-denies ptrace, so a job cannot stop this process. It never imports torch.
+The kernel drops every signal that process 1 has no handler for when it comes from inside its own pid namespace, the
+seccomp profile denies ptrace and other processes' limits, and this process is not dumpable, so a job cannot stop or
+rewrite it. It never imports torch.
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -16,24 +18,26 @@ from worker.frames import connect, receive_json, send_json
 
 _GRACE_SECONDS = 15.0  # after the host's own limit: for when the host is gone
 _BYE_SECONDS = 10.0
+_REAPED_AT_ONCE_MAX = 64
+_PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def main() -> NoReturn:
     """Run one job and exit as it did: its code, or 128 and the signal's number."""
-    # Python would die of SIGINT; without a handler the kernel drops what the job sends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _close_to_the_job()
     supervisor = connect(b"S")
     send_json(supervisor, {"type": "ready", "protocol": 1})
     launch = receive_json(supervisor)
     channels = {name: connect(name) for name in (b"C", b"O", b"E")}
-    waker = _child_waker()
+    reader, writer = _child_waker()
     pid = os.fork()
     if pid == 0:
-        supervisor.close()
+        for stream in (supervisor, reader, writer):
+            stream.close()
         _become_job(launch, channels)
     for channel in channels.values():
         channel.close()
-    status = _watch(pid, supervisor, waker, time.monotonic() + launch["wall_seconds_max"] + _GRACE_SECONDS)
+    status = _watch(pid, supervisor, reader, time.monotonic() + launch["wall_seconds_max"] + _GRACE_SECONDS)
     code, number = os.waitstatus_to_exitcode(status), 0
     if code < 0:
         code, number = 128 - code, -code
@@ -42,31 +46,59 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def _child_waker() -> socket.socket:
-    """Return a socket that becomes readable when a child ends."""
+def _close_to_the_job() -> None:
+    """Shut the ways in which a process of the same user could reach into this one.
+
+    A process that is not dumpable gives nobody its /proc/1/mem and /proc/1/fd. The engine's own pipes would be a way
+    to print past the limit, and Python would die of SIGINT: without a handler the kernel drops what the job sends.
+    """
+    _set_dumpable(0)
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _set_dumpable(value: int) -> None:
+    if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, value, 0, 0, 0) != 0:
+        os._exit(1)
+
+
+def _child_waker() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a pair of which the first becomes readable when a child ends."""
     reader, writer = socket.socketpair()
+    reader.setblocking(False)
     writer.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-    return reader
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    return reader, writer
 
 
 def _watch(pid: int, supervisor: socket.socket, waker: socket.socket, deadline: float) -> int:
-    """Reap children until the job's own process ends; give up where the host is gone or the deadline has passed."""
+    """Reap children until the job's own process ends; give up where the host is gone or the deadline has passed.
+
+    Both are looked at between any few children, however many the job throws at this process.
+    """
     poll = select.poll()
     poll.register(supervisor, select.POLLRDHUP | select.POLLHUP)
     poll.register(waker, select.POLLIN)
     while True:
-        while (ended := _reap()) is not None:
+        more = True
+        for _ in range(_REAPED_AT_ONCE_MAX):
+            ended = _reap()
+            if ended is None:
+                more = False
+                break
             if ended[0] == pid:
                 return ended[1]
         left = deadline - time.monotonic()
         if left <= 0:
             os._exit(124)
-        for descriptor, _ in poll.poll(left * 1000):
+        for descriptor, _ in poll.poll(0 if more else left * 1000):
             if descriptor == supervisor.fileno():
                 os._exit(125)  # the executor died: take the container down with it
-            waker.recv(4096)
+            with contextlib.suppress(BlockingIOError):
+                waker.recv(4096)
 
 
 def _reap() -> tuple[int, int] | None:
@@ -81,6 +113,7 @@ def _become_job(launch: dict[str, Any], channels: dict[bytes, socket.socket]) ->
     code = 1
     try:
         signal.set_wakeup_fd(-1)
+        _set_dumpable(1)  # its own /proc/self is the job's to use
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(channels[b"O"].fileno(), 1)

@@ -44,7 +44,7 @@ def attempt(tmp_path: Path, code: str, weaken: Weakening | None, monkeypatch: py
         "limits": {"wall_seconds": 20, "memory_bytes": 512 << 20, "tmp_bytes": 32 << 20},
     }
     (folder / "job.json").write_text(json.dumps(job))
-    prepared = prepare(folder / "job.json")
+    prepared = prepare(folder / "job.json", home=Home(tmp_path / "home"))
     assert prepared.code is not None
     lay_out_code(prepared.code, folder / "code")
 

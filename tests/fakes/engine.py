@@ -48,7 +48,8 @@ class Worker:
 
     def output(self, name: str, data: bytes, *, role: str = "data", size: int | None = None, sha256: str = "") -> None:
         self.say(type="output", name=name, role=role, size=len(data) if size is None else size)
-        frames.send_bytes(self.control, data)
+        if data:
+            frames.send_bytes(self.control, data)
         self.say(type="output-end", sha256=sha256 or hashlib.sha256(data).hexdigest())
 
     def finish(self, result: dict[str, Any] | None = None, *, code: int = 0, number: int = 0) -> None:
@@ -143,12 +144,16 @@ class FakeEngine:
         return not container.thread.is_alive()
 
     def remove(self, container_id: str) -> None:
-        self.removed.append(container_id)
-        self.containers.pop(container_id, None)
+        """Take an id or a name, as the engine does."""
+        named = [i for i, c in self.containers.items() if container_id in (i, c.request.name)]
+        for identifier in named:
+            self.removed.append(identifier)
+            del self.containers[identifier]
 
     def owned(self, label: str) -> list[OwnedContainer]:
+        key, _, value = label.partition("=")
         return [
             OwnedContainer(container_id=i, name=c.request.name, labels=dict(c.request.labels))
             for i, c in self.containers.items()
-            if label in dict(c.request.labels)
+            if (key in dict(c.request.labels)) and value in ("", dict(c.request.labels)[key])
         ]

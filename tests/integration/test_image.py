@@ -1,10 +1,16 @@
 """The image as the engine has it: pinned, and no more than it says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from executor.errors import ImageMismatchError
+from executor.events import Events
+from executor.home import Home
+from executor.pipeline import Run, prepare
 from executor.sandbox.docker import DockerEngine
+from executor.stages import Context
 from images.lock import load_lock
 from tests.integration.conftest import Host
 
@@ -18,13 +24,22 @@ def test_the_engines_image_is_the_locked_one() -> None:
     assert not facts.healthcheck
 
 
-def test_an_image_that_the_engine_does_not_have_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    from executor.pipeline import prepare
-    from tests.fakes.engine import FakeEngine
-
-    plan = prepare(host.script_job("hello", {"name": "greeting.txt"})).plan
-    assert DockerEngine().image("sha256:" + "0" * 64) is None
-    assert FakeEngine(lambda _: None).image(plan.job.image_id) is None
+def test_an_image_that_the_engine_does_not_have_is_refused(host: Host) -> None:
+    """Through a lock that asks for another image than the engine has."""
+    home = Home(host.folder / "home")
+    prepared = prepare(host.script_job("hello", {"name": "greeting.txt"}), home=home)
+    missing = "sha256:" + "0" * 64
+    other = replace(prepared, plan=replace(prepared.plan, job=replace(prepared.plan.job, image_id=missing)))
+    run = Run(
+        other,
+        run_id="r",
+        target=host.folder / "release",
+        context=Context(home=home, engine=DockerEngine()),
+        events=Events("r"),
+    )
+    with pytest.raises(ImageMismatchError, match="does not have"):
+        run.execute()
+    assert not (host.folder / "release").exists()
 
 
 def test_building_again_from_the_cache_gives_the_locked_image(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 _PLACES_MAX = 8
 _FINDINGS_MAX = 200
+_NAME_LENGTH_MAX = 200
 
 
 @dataclass(slots=True)
@@ -24,7 +25,10 @@ class Inventory:
     _findings: list[dict[str, str]] = field(default_factory=list)
 
     def use(self, namespace: str, name: str, place: str) -> None:
-        """Count one use of an operator."""
+        """Count one use of an operator. A name too long to be one is cut, and the cut is a finding."""
+        if max(len(namespace), len(name)) > _NAME_LENGTH_MAX:
+            namespace, name = namespace[:_NAME_LENGTH_MAX], name[:_NAME_LENGTH_MAX]
+            self.find("OPERATOR-NAME-LENGTH", place, f"an operator's name is longer than {_NAME_LENGTH_MAX}")
         key = (namespace, name)
         self._counts[key] += 1
         places = self._places.setdefault(key, [])

@@ -76,7 +76,7 @@ class World:
 
     def run(self, *scripts: Script, image_id: str | None = None) -> dict[str, Any]:
         self.job_file.write_text(json.dumps(self.document))
-        prepared = prepare(self.job_file)
+        prepared = prepare(self.job_file, home=self.home)
         self.engine = FakeEngine(*scripts, image_id=image_id or prepared.plan.job.image_id)
         context = Context(home=self.home, engine=self.engine, cancelled=lambda: self.cancel)
         events = Events("run-1", (self.events.append,))

@@ -3,11 +3,14 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
 from executor.home import Home
+from executor.sandbox import owner as owner_module
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.owner import (
     LABEL_OWNER,
@@ -22,29 +25,39 @@ from executor.sandbox.owner import (
 from tests.fakes.engine import FakeEngine
 from tests.unit.executor.sandbox.test_config import CONFIG
 
-DEAD = Owner("another-boot", 1, 1)
+DEADLINE = time.time() + 60
+ME = this_process(deadline=DEADLINE)
+DEAD = replace(ME, started=ME.started + 1)
+UNSEEN = replace(ME, boot_id="another-boot")
+OVERDUE = replace(UNSEEN, deadline=int(time.time()) - 3700)
 
 
 def test_an_owner_is_written_and_parsed_the_same() -> None:
-    assert parse_owner(str(this_process())) == this_process()
+    assert parse_owner(str(ME)) == ME
 
 
-@pytest.mark.parametrize("text", ["", "a", "a:b:c", "a:1", ":1:2", "a:1:-2"])
+@pytest.mark.parametrize("text", ["", "a", "a:b:c:d:e", "a:1:2:3", ":1:2:3:4", "a:1:2:3:-4", "a:1:2:3:4:5"])
 def test_a_label_of_somebody_else_is_no_owner(text: str) -> None:
     assert parse_owner(text) is None
 
 
 def test_this_process_lives_and_a_reused_process_id_does_not() -> None:
-    me = this_process()
-    assert me.alive
-    assert not Owner(me.boot_id, me.pid, me.started + 1).alive
-    assert not Owner("another-boot", me.pid, me.started).alive
+    assert ME.alive
+    assert not DEAD.alive
+
+
+@pytest.mark.parametrize("elsewhere", [{"boot_id": "another-boot"}, {"namespace": ME.namespace + 1}])
+def test_an_owner_that_cannot_be_seen_lives_until_it_is_overdue(elsewhere: dict[str, Any]) -> None:
+    unseen = replace(ME, **elsewhere)
+    assert unseen.alive
+    assert replace(unseen, deadline=int(time.time()) - 3500).alive
+    assert not replace(unseen, deadline=int(time.time()) - 3700).alive
 
 
 def test_a_process_that_ended_is_dead_before_it_is_reaped() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    owner = Owner(this_process().boot_id, child.pid, started)
+    owner = replace(ME, pid=child.pid, started=started)
     assert owner.alive
     child.kill()
     for _ in range(100):
@@ -55,23 +68,36 @@ def test_a_process_that_ended_is_dead_before_it_is_reaped() -> None:
     child.wait()
 
 
-def container(engine: FakeEngine, owner: Owner) -> str:
-    labels = tuple((k, str(owner) if k == LABEL_OWNER else v) for k, v in labels_for("r", wall_seconds=1))
-    return engine.create(ContainerRequest(name="c", config=CONFIG, mounts=(), labels=labels))
+def container(engine: FakeEngine, home: Home, owner: Owner, name: str) -> str:
+    labels = tuple((k, str(owner) if k == LABEL_OWNER else v) for k, v in labels_for(home, "r", wall_seconds=1))
+    return engine.create(ContainerRequest(name=name, config=CONFIG, mounts=(), labels=labels))
 
 
-def test_the_sweep_removes_containers_of_the_dead_only(home: Path) -> None:
-    engine = FakeEngine(lambda _: None)
-    dead, living = container(engine, DEAD), container(engine, this_process())
-    foreign = engine.create(ContainerRequest(name="f", config=CONFIG, mounts=(), labels=((LABEL_OWNER, "hand-made"),)))
-    assert sweep(engine, Home(home)) == ["container c"]
-    assert engine.removed == [dead]
-    assert {living, foreign} <= set(engine.containers)
+def test_the_sweep_removes_containers_of_the_dead_only(home: Path, tmp_path: Path) -> None:
+    engine, mine = FakeEngine(lambda _: None), Home(home)
+    dead, overdue = container(engine, mine, DEAD, "c"), container(engine, mine, OVERDUE, "d")
+    kept = {container(engine, mine, ME, "e"), container(engine, mine, UNSEEN, "f")}
+    kept.add(container(engine, Home(tmp_path / "another"), DEAD, "g"))
+    assert sweep(engine, mine) == ["container c", "container d"]
+    assert engine.removed == [dead, overdue]
+    assert set(engine.containers) == kept
+
+
+def test_a_folder_that_vanishes_under_the_sweep_is_no_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Home(home).runs / "gone").mkdir()
+    real = owner_module._folder_owner
+
+    def vanish(folder: Path) -> Owner | None:
+        folder.rmdir()
+        return real(folder)
+
+    monkeypatch.setattr(owner_module, "_folder_owner", vanish)
+    assert sweep(None, Home(home)) == []
 
 
 def test_the_sweep_removes_the_run_folder_and_the_staged_release_of_the_dead(home: Path, tmp_path: Path) -> None:
     state = Home(home)
-    folder = claim_run_folder(state, "run-1")
+    folder = claim_run_folder(state, "run-1", wall_seconds=60)
     staging = tmp_path / ".rel.run-1.partial"
     staging.mkdir()
     note_staging(folder, staging)
@@ -84,7 +110,7 @@ def test_the_sweep_removes_the_run_folder_and_the_staged_release_of_the_dead(hom
 
 def test_the_sweep_takes_no_folder_that_is_not_a_staging_folder(home: Path, tmp_path: Path) -> None:
     state = Home(home)
-    folder = claim_run_folder(state, "run-1")
+    folder = claim_run_folder(state, "run-1", wall_seconds=60)
     precious = tmp_path / "precious"
     precious.mkdir()
     note_staging(folder, precious)

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from executor.errors import RequestError
+from executor.errors import Cancelled, RequestError
 from executor.transfer import inputs
-from executor.transfer.inputs import InputStore, lay_out_code, locate, read_code
+from executor.transfer.inputs import InputStore, lay_out_code, locate, outside_of, read_code
+
+
+def take(folder: Path, source: Path, *, sha256: str, name: str, cancelled: bool = False) -> Path:
+    store = InputStore(folder / "cas")
+    return store.take(source, sha256=sha256, name=name, scratch=folder, cancelled=lambda: cancelled)
 
 
 def test_an_input_with_the_named_digest_is_taken_read_only(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"table")
     digest = hashlib.sha256(b"table").hexdigest()
-    kept = InputStore(tmp_path / "cas").take(tmp_path / "x", sha256=digest, name="x")
+    kept = take(tmp_path, tmp_path / "x", sha256=digest, name="x")
     assert kept.read_bytes() == b"table"
     assert kept.name == digest
     assert kept.stat().st_mode & 0o777 == 0o444
@@ -23,15 +28,32 @@ def test_an_input_with_the_named_digest_is_taken_read_only(tmp_path: Path) -> No
 def test_an_input_with_another_digest_is_refused_and_not_kept(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"table")
     with pytest.raises(RequestError, match="the job names"):
-        InputStore(tmp_path / "cas").take(tmp_path / "x", sha256="0" * 64, name="x")
-    assert [p for p in (tmp_path / "cas").rglob("*") if p.is_file()] == []
+        take(tmp_path, tmp_path / "x", sha256="0" * 64, name="x")
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["x"]
 
 
 def test_an_input_that_is_missing_or_no_file_is_the_callers_fault(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "absent", tmp_path, Path("/dev/null")):
+    for path in (tmp_path / "absent", tmp_path, tmp_path / "pipe", Path("/dev/null")):
         with pytest.raises(RequestError):
-            InputStore(tmp_path / "cas").take(path, sha256="0" * 64, name="x")
+            take(tmp_path, path, sha256="0" * 64, name="x")
+
+
+def test_taking_an_input_can_be_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"table")
+    with pytest.raises(Cancelled):
+        take(tmp_path, tmp_path / "x", sha256="0" * 64, name="x", cancelled=True)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["x"]
+
+
+def test_the_executors_own_state_is_no_input(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "link").symlink_to(home)
+    assert outside_of(tmp_path / "homely", home, what="input") == tmp_path / "homely"
+    for path in (home / "trust/ca.key", tmp_path / "link/trust", home, tmp_path / "x/../home/y"):
+        with pytest.raises(RequestError, match="own state directory"):
+            outside_of(path, home, what="input")
 
 
 def test_an_input_over_the_size_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +61,9 @@ def test_an_input_over_the_size_limit_is_refused(tmp_path: Path, monkeypatch: py
     digests = {n: hashlib.sha256(bytes(n)).hexdigest() for n in (4, 5)}
     for size in (4, 5):
         (tmp_path / str(size)).write_bytes(bytes(size))
-    store = InputStore(tmp_path / "cas")
-    store.take(tmp_path / "4", sha256=digests[4], name="x")
+    take(tmp_path, tmp_path / "4", sha256=digests[4], name="x")
     with pytest.raises(RequestError, match="larger than 4"):
-        store.take(tmp_path / "5", sha256=digests[5], name="x")
+        take(tmp_path, tmp_path / "5", sha256=digests[5], name="x")
 
 
 def test_paths_are_relative_to_the_job_file_and_other_schemes_are_refused(tmp_path: Path) -> None:
