@@ -50,6 +50,11 @@ def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
     operators = {}
     for stem in profile.operators:
         rules = _read(folder / "operators" / f"{stem}.toml", OperatorRules)
+        if rules.format in operators:
+            raise PolicyFileError(
+                f"two operator files are for format {rules.format!r}: the second is {stem}.toml",
+                hint="put their rules into one file, so that they cannot contradict each other unseen",
+            )
         operators[rules.format] = rules
     seccomp = canonical_json(_read_json(folder / "seccomp" / f"{profile.seccomp}.json"))
     parts = [profile.model_dump(mode="json", by_alias=True), seccomp]

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from signing import merkle
+from signing import ecdsa, merkle
 from signing.bundle import Bundle, LogEntry, log_body
 from signing.certificate import (
     OID_ISSUER_V1,
@@ -75,7 +75,7 @@ class LocalTrustDomain:
         stamp = int(now.timestamp() * 1000)
         issuer_key_hash = _sha256(_spki(self._keys["ca"].public_key()))
         data = sct_signed_data(stamp, issuer_key_hash, bare.tbs_certificate_bytes)
-        signature = self._keys["ctlog"].sign(data, ec.ECDSA(hashes.SHA256()))
+        signature = ecdsa.sign(self._keys["ctlog"], data)
         sct = SCT(log_id=_key_id(self._keys["ctlog"]), timestamp_ms=stamp, signature=signature)
         extension = x509.UnrecognizedExtension(OID_SCT_LIST, sct_list_extension(sct))
         return builder.add_extension(extension, critical=False).sign(self._keys["ca"], hashes.SHA256())
@@ -101,7 +101,7 @@ class LocalTrustDomain:
             index=index,
             log_id=self._log_id,
             integrated_time=time,
-            promise=self._keys["tlog"].sign(promise, ec.ECDSA(hashes.SHA256())),
+            promise=ecdsa.sign(self._keys["tlog"], promise),
             body=body,
             proof=tuple(merkle.inclusion_proof(leaves, index)),
             root=root,
@@ -111,7 +111,7 @@ class LocalTrustDomain:
 
     def _checkpoint(self, root: bytes, size: int) -> str:
         text = f"{self._origin}\n{size}\n{encode_base64(root)}\n"
-        signature = self._keys["tlog"].sign(text.encode(), ec.ECDSA(hashes.SHA256()))
+        signature = ecdsa.sign(self._keys["tlog"], text.encode())
         return f"{text}\n\u2014 {self._origin} {encode_base64(self._log_id[:4] + signature)}\n"
 
     @contextmanager
@@ -138,7 +138,7 @@ class LocalSigner:
     def sign(self, statement: Statement) -> Bundle:
         """Sign a statement, log it, and return the bundle."""
         payload = statement.to_bytes()
-        signature = self._key.sign(pae(PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
+        signature = ecdsa.sign(self._key, pae(PAYLOAD_TYPE, payload))
         pem = self._certificate.public_bytes(Encoding.PEM)
         body = log_body(payload=payload, signature=signature, certificate_pem=pem)
         return Bundle(

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from signing.encoding import decode_base64
 from signing.errors import VerificationError
+
+_MALFORMED = (
+    *(OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
+    UnsupportedAlgorithm,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,7 @@ def load_trust_root(path: Path) -> TrustRoot:
             check="TRUST-ROOT",
             hint="name one with --trust-root: the trusted_root.json of the executor that signed",
         ) from err
-    except (OSError, KeyError, TypeError, ValueError) as err:
+    except _MALFORMED as err:
         raise VerificationError(f"trust root is malformed: {path}: {err}", check="TRUST-ROOT") from err
 
 
@@ -92,9 +98,11 @@ def _authority(item: dict[str, Any]) -> Authority:
 
 
 def _window(item: dict[str, str]) -> Window:
-    end = item.get("end")
-    return Window(start=_time(item["start"]), end=_time(end) if end else None)
+    return Window(start=_time(item["start"]), end=_time(item["end"]) if "end" in item else None)
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:  # would mean another moment on another verifier
+        raise ValueError(f"time without a zone: {text}")
+    return moment.astimezone(UTC)

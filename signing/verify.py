@@ -5,14 +5,17 @@ signature, then what was signed, and only then the files. Every function raises 
 """
 
 import hashlib
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -20,9 +23,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from signing import merkle
 from signing.bundle import Bundle, log_body, parse_bundle
 from signing.certificate import OID_ISSUER_V2, sct_signed_data, utf8_der
+from signing.ecdsa import verify_signature
 from signing.encoding import canonical_json, decode_base64, encode_base64, pae, sha256_hex
 from signing.errors import VerificationError
-from signing.manifest import BUNDLE_SUFFIX, CHECKSUMS, MANIFEST, PROVENANCE, Manifest, parse_manifest
+from signing.manifest import BUNDLE_SUFFIX, CHECKSUMS, MANIFEST, PROVENANCE, Manifest, ManifestFile, parse_manifest
 from signing.statement import (
     PAYLOAD_TYPE,
     PREDICATE_ARTIFACT,
@@ -33,7 +37,12 @@ from signing.statement import (
 )
 from signing.trust import TrustRoot
 
-_ECDSA = ec.ECDSA(hashes.SHA256())
+_CERTIFICATE_ERRORS = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension),
+    *(x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+)
+_FOLDER_DEPTH_MAX = 16
+_ENTRIES_MAX = 100_000
 _SMALL_FILE_BYTES_MAX = 64 << 20
 _CHUNK = 1 << 20
 _SCT_SLACK = timedelta(minutes=1)
@@ -105,8 +114,7 @@ def verify_release(folder: Path, expect: Expectations) -> Verified:
     manifest = _parse_manifest(raw)
     _check_layout(found, manifest)
     for item in manifest.files:
-        size, actual = _hash(folder / item.path)
-        if (size, actual) != (item.size, item.sha256):
+        if _hash(folder, item) != item.sha256:
             raise VerificationError(f"file is not what the manifest says: {item.path}", check="DIGEST", file=item.path)
         name = item.path + BUNDLE_SUFFIX
         own = _read_bundle(folder, name)
@@ -172,7 +180,7 @@ def _check_certificate(bundle: Bundle, expect: Expectations, logged_at: datetime
         purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         timestamps = leaf.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
         key = leaf.public_key()
-    except (ValueError, x509.ExtensionNotFound) as err:
+    except _CERTIFICATE_ERRORS as err:
         raise fail("certificate is malformed or lacks an extension") from err
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise fail("certificate's key is not on P-256")
@@ -218,10 +226,11 @@ def _check_identity(certificate: x509.Certificate, expect: Expectations, file: s
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         issuer = certificate.extensions.get_extension_for_oid(OID_ISSUER_V2).value
-    except x509.ExtensionNotFound as err:
+    except _CERTIFICATE_ERRORS as err:
         raise VerificationError(f"certificate names nobody: {file}", check="IDENTITY", file=file) from err
     assert isinstance(issuer, x509.UnrecognizedExtension), "not an extension that cryptography parses"
-    if list(names) != [x509.UniformResourceIdentifier(expect.subject)]:
+    uris = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
+    if len(list(names)) != 1 or uris != [expect.subject]:
         raise VerificationError(f"signed by somebody else than {expect.subject}: {file}", check="IDENTITY", file=file)
     if issuer.value != utf8_der(expect.issuer):
         raise VerificationError(
@@ -267,17 +276,18 @@ def _check_checkpoint(bundle: Bundle, key: ec.EllipticCurvePublicKey, file: str)
         dash, name, encoded = signatures.removesuffix("\n").split(" ")
         signature = decode_base64(encoded)
         consistent = (dash, name, int(size), decode_base64(root)) == ("\u2014", origin, entry.size, entry.root)
+        signed = f"{text}\n".encode()
         exact = entry.checkpoint == f"{origin}\n{entry.size}\n{root}\n\n\u2014 {name} {encoded}\n"
     except ValueError as err:
         raise VerificationError(f"checkpoint is malformed: {file}", check="LOG", file=file) from err
     if not consistent or not exact or signature[:4] != entry.log_id[:4]:
         raise VerificationError(f"checkpoint is of another tree: {file}", check="LOG", file=file)
-    _signed(key, signature[4:], f"{text}\n".encode(), "LOG", "checkpoint's signature does not hold", file)
+    _signed(key, signature[4:], signed, "LOG", "checkpoint's signature does not hold", file)
 
 
 def _signed(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes, check: str, why: str, file: str) -> None:
     try:
-        key.verify(signature, data, _ECDSA)
+        verify_signature(key, signature, data)
     except InvalidSignature as err:
         raise VerificationError(f"{why}: {file}", check=check, file=file) from err
 
@@ -295,23 +305,42 @@ def _valid_at(certificate: x509.Certificate, moment: datetime) -> bool:
 
 
 def _list_files(folder: Path) -> set[str]:
-    """List a release, refusing everything but regular files and the folders on their way."""
-    if not folder.is_dir() or folder.is_symlink():
-        raise VerificationError(f"no release directory at {folder}", check="LAYOUT")
-    files: set[str] = set()
-    folders: set[str] = set()
-    for path in folder.rglob("*"):
-        name, mode = path.relative_to(folder).as_posix(), path.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            folders.add(name)
-        elif not stat.S_ISREG(mode) or mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
-            raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
-        else:
-            files.add(name)
+    """List a release, refusing everything but plain files and the folders on their way."""
+    try:
+        if not folder.is_dir() or folder.is_symlink():
+            raise VerificationError(f"no release directory at {folder}", check="LAYOUT")
+        files, folders = _walk(folder)
+    except OSError as err:
+        raise VerificationError(f"cannot list the release: {folder}: {err.strerror}", check="LAYOUT") from err
     needed = {parent.as_posix() for name in files for parent in Path(name).parents}
     if unlisted := sorted(folders - needed):
         raise VerificationError(f"empty folder: {unlisted[0]}", check="LAYOUT", file=unlisted[0])
     return files
+
+
+def _walk(root: Path) -> tuple[set[str], set[str]]:
+    files: set[str] = set()
+    folders: set[str] = set()
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                name, mode = prefix + entry.name, entry.stat(follow_symlinks=False).st_mode
+                if mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX) or not (
+                    stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+                ):
+                    raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
+                if stat.S_ISREG(mode):
+                    files.add(name)
+                else:
+                    folders.add(name)
+                    waiting.append(f"{name}/")
+                if name.count("/") > _FOLDER_DEPTH_MAX or len(files) + len(folders) > _ENTRIES_MAX:
+                    raise VerificationError(
+                        f"too deep, or too many files: {name[:100]}", check="LAYOUT", file=name[:100]
+                    )
+    return files, folders
 
 
 def _check_layout(found: set[str], manifest: Manifest) -> None:
@@ -337,23 +366,34 @@ def _read_bundle(folder: Path, name: str) -> Bundle:
 
 
 def _read(folder: Path, name: str) -> bytes:
+    with _open(folder, name) as file:
+        if os.fstat(file.fileno()).st_size > _SMALL_FILE_BYTES_MAX:
+            raise VerificationError(f"file is too large: {name}", check="LAYOUT", file=name)
+        return file.read(_SMALL_FILE_BYTES_MAX)
+
+
+def _hash(folder: Path, item: ManifestFile) -> str:
+    """Hash a file whose size is already right: a sparse terabyte is refused before it is read."""
+    digest, left = hashlib.sha256(), item.size
+    with _open(folder, item.path) as file:
+        if os.fstat(file.fileno()).st_size != item.size:
+            raise VerificationError(
+                f"file has another size than the manifest says: {item.path}", check="DIGEST", file=item.path
+            )
+        while chunk := file.read(min(_CHUNK, left)):
+            left -= len(chunk)
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _open(folder: Path, name: str) -> Iterator[BinaryIO]:
+    """Open a listed file, which may have become something else since it was listed."""
     try:
-        with (folder / name).open("rb") as file:
-            data = file.read(_SMALL_FILE_BYTES_MAX + 1)
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
+            yield file
     except OSError as err:
         raise VerificationError(f"cannot read {name}: {err.strerror}", check="LAYOUT", file=name) from err
-    if len(data) > _SMALL_FILE_BYTES_MAX:
-        raise VerificationError(f"file is too large: {name}", check="LAYOUT", file=name)
-    return data
-
-
-def _hash(path: Path) -> tuple[int, str]:
-    size, digest = 0, hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                size += len(chunk)
-                digest.update(chunk)
-    except OSError as err:
-        raise VerificationError(f"cannot read {path.name}: {err.strerror}", check="LAYOUT", file=path.name) from err
-    return size, digest.hexdigest()

@@ -39,19 +39,22 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 def _expectations(args: argparse.Namespace) -> Expectations:
     named = (args.trust_root, args.identity, args.issuer)
-    if all(named):
-        return Expectations(trust=load_trust_root(args.trust_root), subject=args.identity, issuer=args.issuer)
-    if any(named):
+    if all(value is None for value in named):
+        return _own_expectations()
+    if any(value is None for value in named):
         raise RequestError("--trust-root, --identity and --issuer go together", hint="name all three, or none")
-    return _own_expectations()
+    for option, value in (("--identity", args.identity), ("--issuer", args.issuer)):
+        if not value or not value.isascii():  # an unset variable must not mean "anybody", nor "this host"
+            raise RequestError(f"{option} is not a URI: {value!r}", hint="is a variable unset?")
+    return Expectations(trust=load_trust_root(args.trust_root), subject=args.identity, issuer=args.issuer)
 
 
 def _own_expectations() -> Expectations:
     """Expect what this host's own trust domain signs."""
-    folder = open_home().trust
+    folder = open_home().root / "trust"  # not made by looking for it
     try:
         domain_id = json.loads((folder / DOMAIN_FILE).read_bytes())["id"]
-    except (OSError, ValueError, KeyError) as err:
+    except (OSError, ValueError, KeyError, TypeError) as err:
         raise VerificationError(
             f"this host has no trust domain of its own at {folder}",
             check="TRUST-ROOT",

@@ -1,42 +1,43 @@
-"""NPZ: a ZIP of plain arrays. Headers are read; object arrays, which are pickles, are a finding."""
+"""NPZ: a ZIP of plain arrays.
+
+Headers are read; object arrays, which are pickles, and headers that promise more than their member holds, which a
+reader would allocate, are findings.
+"""
 
 import io
-import zipfile
+import math
+import re
 
 import numpy
 from worker.inventory.report import Inventory
+from worker.inventory.zip_layout import read_members
 
-_MEMBERS_MAX = 1000
 _BYTES_MAX = 1 << 30
+_MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.npy")
 
 
 def inventory(data: bytes) -> Inventory:
     """List the arrays of an NPZ file."""
     report = Inventory("npz")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if len(infos) > _MEMBERS_MAX or len({i.filename for i in infos}) != len(infos):
-                report.find("NPZ-MALFORMED", "file", "duplicate members, or too many")
-                return report
-            if sum(i.file_size for i in infos) > _BYTES_MAX:
-                report.find("NPZ-TOO-LARGE", "file", f"over {_BYTES_MAX} bytes unpacked")
-                return report
-            arrays = {i.filename: _header(report, archive, i) for i in infos}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as err:
-        report.find("NPZ-MALFORMED", "file", f"not a readable NPZ: {err}")
-        return report
-    report.facts = {"arrays": arrays}
+        members = read_members(data, unpacked_bytes_max=_BYTES_MAX, deflated=True)
+        report.facts = {"arrays": {name: _array(report, name, content) for name, content in members.items()}}
+    except ValueError as err:
+        report.find("NPZ-MALFORMED", "file", f"not a plain NPZ: {err}")
     return report
 
 
-def _header(report: Inventory, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
-    with archive.open(info) as member:
-        version = numpy.lib.format.read_magic(member)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"unknown array format version {version} in {info.filename}")
-        read = numpy.lib.format.read_array_header_1_0 if version == (1, 0) else numpy.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
+def _array(report: Inventory, name: str, content: bytes) -> str:
+    if not _MEMBER.fullmatch(name):
+        raise ValueError(f"member name is not that of an array: {name}")
+    stream = io.BytesIO(content)
+    version = numpy.lib.format.read_magic(stream)
+    readers = {(1, 0): numpy.lib.format.read_array_header_1_0, (2, 0): numpy.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"unknown array format version {version} in {name}")
+    shape, _, dtype = readers[version](stream)
     if dtype.hasobject:
-        report.find("NPZ-OBJECT-ARRAY", info.filename, "an object array is a pickle")
+        report.find("NPZ-OBJECT-ARRAY", name, "an object array is a pickle")
+    elif math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"array header of {name} does not fit its member")
     return f"{dtype}{list(shape)}"

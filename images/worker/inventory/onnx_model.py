@@ -8,14 +8,18 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from worker.inventory.report import Inventory
 
 _DEPTH_MAX = 16
+_MESSAGE_DEPTH_MAX = 80
 
 
 def inventory(data: bytes) -> Inventory:
     """List what an ONNX file uses."""
     report = Inventory("onnx")
+    if data[4:8] == b"ORTM":
+        report.find("ONNX-POLYGLOT", "file", "onnxruntime would read another format in it")
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as err:
@@ -30,8 +34,12 @@ def inventory(data: bytes) -> Inventory:
     }
     if not model.graph.node:
         report.find("ONNX-EMPTY-GRAPH", "graph", "the main graph has no node")
-    if model.metadata_props or model.graph.metadata_props:
-        report.find("ONNX-METADATA", "metadata_props", "free metadata is not released")
+    if model.SerializeToString(deterministic=True) != data:
+        report.find("ONNX-FORM", "file", "not in the one form that tools.export_to_onnx.strip leaves")
+    if [o.domain for o in model.opset_import] != [""]:
+        domains = ", ".join(repr(o.domain) for o in model.opset_import)
+        report.find("ONNX-OPSET-IMPORT", "opset_import", f"imports other than the standard domain once: {domains}")
+    _messages(report, model, "model", 0)
     _graph(report, model.graph, "graph", 0)
     for function in model.functions:
         _function(report, function)
@@ -40,6 +48,23 @@ def inventory(data: bytes) -> Inventory:
         _graph(report, training.algorithm, f"training_info[{index}].algorithm", 0)
         _graph(report, training.initialization, f"training_info[{index}].initialization", 0)
     return report
+
+
+def _messages(report: Inventory, message: Any, place: str, depth: int) -> None:
+    """Look at every message for what no consumer needs: unknown fields, documentation and free metadata."""
+    if depth > _MESSAGE_DEPTH_MAX:
+        report.find("ONNX-DEPTH", place, f"messages are nested deeper than {_MESSAGE_DEPTH_MAX}")
+        return
+    if len(UnknownFieldSet(message)):
+        report.find("ONNX-UNKNOWN-FIELD", place, "a field that ONNX does not define")
+    for descriptor, value in message.ListFields():
+        inside = f"{place}.{descriptor.name}"
+        if descriptor.name in ("doc_string", "metadata_props"):
+            report.find("ONNX-METADATA", inside, "documentation and free metadata are not released")
+        elif descriptor.message_type is not None:
+            repeated = value if descriptor.is_repeated else [value]
+            for item in repeated:
+                _messages(report, item, inside, depth + 1)
 
 
 def _function(report: Inventory, function: Any) -> None:

@@ -14,7 +14,7 @@ class Inventory:
     """What one artifact holds, gathered while reading it.
 
     Attributes:
-        format: `onnx`, `torchscript`, `npz`, `json`, `text` or `unknown`.
+        format: as `sniff` names it.
         facts: Format-specific plain values, such as the ONNX opset imports.
     """
 
@@ -25,20 +25,19 @@ class Inventory:
     _findings: list[dict[str, str]] = field(default_factory=list)
 
     def use(self, namespace: str, name: str, place: str) -> None:
-        """Count one use of an operator. A name too long to be one is cut, and the cut is a finding."""
-        if max(len(namespace), len(name)) > _NAME_LENGTH_MAX:
-            namespace, name = namespace[:_NAME_LENGTH_MAX], name[:_NAME_LENGTH_MAX]
-            self.find("OPERATOR-NAME-LENGTH", place, f"an operator's name is longer than {_NAME_LENGTH_MAX}")
-        key = (namespace, name)
-        self._counts[key] += 1
-        places = self._places.setdefault(key, [])
+        """Count one use of an operator. A name that none can have is cut, and the cut is a finding."""
+        plain = (_plain(namespace), _plain(name))
+        if plain != (namespace, name):
+            self.find("OPERATOR-NAME", place, f"an operator's name is longer than {_NAME_LENGTH_MAX}, or not text")
+        self._counts[plain] += 1
+        places = self._places.setdefault(plain, [])
         if len(places) < _PLACES_MAX:
-            places.append(place[:200])
+            places.append(_plain(place))
 
     def find(self, finding: str, place: str, detail: str) -> None:
         """Add a finding that no operator name expresses."""
         if len(self._findings) < _FINDINGS_MAX:
-            self._findings.append({"id": finding, "place": place[:200], "detail": detail[:300]})
+            self._findings.append({"id": finding, "place": _plain(place), "detail": _plain(detail)})
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -47,3 +46,8 @@ class Inventory:
             for key, count in sorted(self._counts.items())
         ]
         return {"format": self.format, "facts": self.facts, "operators": operators, "findings": self._findings}
+
+
+def _plain(text: str) -> str:
+    """Return text of bounded length that is Unicode: a lone surrogate is spelt out."""
+    return text[:_NAME_LENGTH_MAX].encode(errors="backslashreplace").decode()[: 2 * _NAME_LENGTH_MAX]

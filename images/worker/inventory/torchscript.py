@@ -1,128 +1,246 @@
-"""TorchScript archives: every operator that the code can reach, found by parsing it as the Python subset that it is.
+"""TorchScript archives: every operator that the code can reach, found by parsing what torch and Python read alike.
 
-`torch.NAME` is `aten::NAME` and `ops.ns.NAME` is `ns::NAME`. Spellings that run but defeat a matcher of calls were
-measured (2026-11): an operator used as a value, `getattr` on `torch` or `ops`, and method syntax on a tensor. So every
-attribute reference counts, and `torch`, `ops` or an operator namespace used as a value is a finding of its own.
-The pickles are disassembled, never loaded.
+Default deny holds for the language as for the operators. Code is printable ASCII without comments, backslashes and
+triple quotes (Python and torch disagree on carriage returns and on coding cookies); classes are plain modules whose
+only methods are `forward` (`__setstate__` runs when the file is loaded); syntax is the few node types that tracing
+emits. `torch.NAME(...)` is `aten::NAME` and `ops.ns.NAME(...)` is `ns::NAME`; an operator as a value, a call of
+anything but an operator, a `forward` or a cast, and an attribute that no class declares are findings. All of these
+were seen running past a matcher of calls (measured 2026-11). The pickles are disassembled, never loaded.
 """
 
 import ast
-import io
 import pickletools
 import re
-import zipfile
 
 from worker.inventory.report import Inventory
+from worker.inventory.zip_layout import read_members
 
+_UNPACKED_BYTES_MAX = 8 << 30
 _CODE_BYTES_MAX = 4 << 20
-_MEMBERS_MAX = 10_000
 _EXPECTED = re.compile(
-    r"data\.pkl|constants\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id"
+    r"data\.pkl|constants\.pkl|version|byteorder|\.format_version|\.storage_alignment"
     r"|(data|constants)/\d+|code/__torch__(/[A-Za-z0-9_]+)*\.py"
 )
-_ROOTS = ("torch", "ops", "__torch__")
-# How the serialiser itself calls the methods of modules: never an operator's name.
-_METHOD = re.compile(r"forward\d*|__forward\d*")
-_STRING_OPCODES = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
+_LEXICAL = re.compile(r"[\n\x20-\x7e]*")
+_UNREADABLE = ("#", "\\", '"""', "'''", ";")
+_NAMESPACES = ("torch", "ops", "__torch__")
+_CASTS = frozenset({"annotate", "bool", "float", "int", "len", "unchecked_cast", "uninitialized"})
+_RESERVED = frozenset({*_NAMESPACES, *_CASTS, "getattr", "self"})
+_FORWARD = re.compile(r"forward\d*")
+_NODES = (
+    *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Assign, ast.AnnAssign, ast.Expr),
+    *(ast.Return, ast.If, ast.Pass, ast.Name, ast.Attribute, ast.Call, ast.keyword, ast.Constant, ast.Tuple, ast.List),
+    *(ast.Subscript, ast.UnaryOp, ast.USub, ast.Not, ast.IfExp, ast.Load, ast.Store),
+)
 
 
 def inventory(data: bytes) -> Inventory:
     """List what a TorchScript archive uses."""
     report = Inventory("torchscript")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _members(report, archive)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as err:
-        report.find("TS-MALFORMED", "file", f"not a readable archive: {err}")
+        members = read_members(data, unpacked_bytes_max=_UNPACKED_BYTES_MAX, deflated=False)
+    except ValueError as err:
+        report.find("TS-MALFORMED", "file", f"not one plain archive: {err}")
+        return report
+    if len({n.partition("/")[0] for n in members}) != 1:
+        report.find("TS-MALFORMED", "file", "members do not share one top folder")
+    trees: dict[str, ast.Module] = {}
+    for name, content in members.items():
+        inside = name.partition("/")[2]
+        if not _EXPECTED.fullmatch(inside):
+            report.find("TS-UNEXPECTED-MEMBER", inside, "not a member that tools.script_model.normalise leaves")
+        elif inside.endswith(".py"):
+            tree = _parse(report, content, inside)
+            if tree is not None:
+                trees[inside] = tree
+        elif inside.endswith(".pkl"):
+            _pickle(report, content, inside)
+    declared = {name for tree in trees.values() for name in _declared(tree)}
+    for place, tree in trees.items():
+        _Code(report, place, declared).check(tree)
     return report
 
 
-def _members(report: Inventory, archive: zipfile.ZipFile) -> None:
-    infos = archive.infolist()
-    names = [i.filename for i in infos]
-    roots = {n.partition("/")[0] for n in names}
-    if len(set(names)) != len(names) or len(roots) != 1 or len(names) > _MEMBERS_MAX:
-        report.find("TS-MALFORMED", "file", "duplicate members, several roots, or too many members")
-        return
-    for info in infos:
-        inside = info.filename.partition("/")[2]
-        if not _EXPECTED.fullmatch(inside):
-            report.find("TS-UNEXPECTED-MEMBER", inside, "not a member that torch.jit.save writes")
-        elif info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            report.find("TS-MALFORMED", inside, "compressed or encrypted member")
-        elif inside.endswith(".py"):
-            if info.file_size > _CODE_BYTES_MAX:
-                report.find("TS-MALFORMED", inside, "code is too large to read")
-            else:
-                _code(report, archive.read(info), inside)
-        elif inside.endswith(".pkl"):
-            _pickle(report, archive.read(info), inside)
-
-
-def _code(report: Inventory, source: bytes, place: str) -> None:
+def _parse(report: Inventory, source: bytes, place: str) -> ast.Module | None:
+    text = source.decode("latin-1")
+    if len(text) > _CODE_BYTES_MAX or not _LEXICAL.fullmatch(text) or any(mark in text for mark in _UNREADABLE):
+        report.find("TS-CODE-TEXT", place, "code is too long, or holds text that Python and torch may read differently")
+        return None
     try:
-        tree = ast.parse(source)
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as err:
         report.find("TS-MALFORMED", place, f"code does not parse: {err}")
-        return
-    covered: set[int] = set()
-    for node in ast.walk(tree):  # breadth first, so that a chain is met at its outer end
-        if isinstance(node, ast.Attribute) and id(node) not in covered:
-            _chain(report, node, place, covered)
-        elif isinstance(node, ast.Name) and node.id in _ROOTS and id(node) not in covered:
-            report.find("TS-NAMESPACE-AS-VALUE", f"{place}:{node.lineno}", f"{node.id} used as a value")
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            _method(report, node.func, place)
+        return None
 
 
-def _chain(report: Inventory, node: ast.Attribute, place: str, covered: set[int]) -> None:
-    parts: list[str] = []
-    inner: ast.expr = node
-    while isinstance(inner, ast.Attribute):
-        covered.add(id(inner))
-        parts.append(inner.attr)
-        inner = inner.value
-    if not isinstance(inner, ast.Name) or inner.id not in _ROOTS:
-        return
-    covered.add(id(inner))
-    where, path = f"{place}:{node.lineno}", list(reversed(parts))
-    if inner.id == "torch" and len(path) == 1:
-        report.use("aten", path[0], where)
-    elif inner.id == "ops" and len(path) == 2:
-        report.use(path[0], path[1], where)
-    elif inner.id == "__torch__":
-        if path[:2] == ["torch", "classes"]:
-            report.use("class:" + ".".join(path[2:-1]), path[-1], where)
-    else:
-        report.find("TS-NAMESPACE-AS-VALUE", where, f"{inner.id}.{'.'.join(path)} is not an operator")
+def _declared(tree: ast.Module) -> set[str]:
+    """Return the attributes that classes declare: `name : type`, and `__annotations__["name"] = type`."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            names.add(str(node.slice.value))
+    return names
 
 
-def _method(report: Inventory, function: ast.Attribute, place: str) -> None:
-    """`x.NAME(...)` on anything but a namespace: a module's own `forward`, else an operator in method syntax."""
-    root: ast.expr = function
-    while isinstance(root, ast.Attribute):
-        root = root.value
-    rooted = isinstance(root, ast.Name) and root.id in _ROOTS
-    if not rooted and not _METHOD.fullmatch(function.attr):
-        report.use("aten", function.attr, f"{place}:{function.lineno}")
+class _Code:
+    """Checks one code file, top down."""
+
+    def __init__(self, report: Inventory, place: str, declared: set[str]) -> None:
+        self._report = report
+        self._place = place
+        self._declared = declared
+
+    def check(self, tree: ast.Module) -> None:
+        for node in ast.walk(tree):
+            if not isinstance(node, _NODES):
+                self._find("TS-SYNTAX", node, f"{type(node).__name__} is not a part of released TorchScript")
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _RESERVED:
+                self._find("TS-SHADOWING", node, f"{node.id} is assigned to")
+            elif isinstance(node, ast.arg) and node.arg in _RESERVED - {"self"}:
+                self._find("TS-SHADOWING", node, f"{node.arg} is an argument")
+        for statement in tree.body:
+            if isinstance(statement, ast.ClassDef):
+                self._class(statement)
+            else:
+                self._find("TS-STRUCTURE", statement, "code outside of a class")
+
+    def _class(self, node: ast.ClassDef) -> None:
+        bases = [b.id if isinstance(b, ast.Name) else "?" for b in node.bases]
+        if bases != ["Module"] or node.keywords or node.decorator_list:
+            self._find("TS-STRUCTURE", node, f"class {node.name} is not a plain module")
+        for statement in node.body:
+            if isinstance(statement, ast.FunctionDef):
+                self._method(statement)
+            elif isinstance(statement, ast.AnnAssign) and statement.value is None:
+                self._type(statement.annotation)
+            elif isinstance(statement, ast.Assign) and self._is_listing(statement):
+                continue
+            elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+                self._type(statement.value)
+            elif not isinstance(statement, ast.Pass):
+                self._find("TS-STRUCTURE", statement, "a class holds more than attributes and forward methods")
+
+    def _is_listing(self, node: ast.Assign) -> bool:
+        """`__parameters__ = ["weight", "bias", ]` and the like: names alone."""
+        plain = isinstance(node.value, ast.List) and all(isinstance(e, ast.Constant) for e in node.value.elts)
+        return plain and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
+
+    def _method(self, node: ast.FunctionDef) -> None:
+        if not _FORWARD.fullmatch(node.name) or node.decorator_list:
+            self._find("TS-METHOD", node, f"method {node.name}: only forward methods are released")
+        arguments = node.args
+        for argument in arguments.args:
+            if argument.annotation is not None:
+                self._type(argument.annotation)
+        if node.returns is not None:
+            self._type(node.returns)
+        if arguments.defaults or arguments.kw_defaults or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
+            self._find("TS-STRUCTURE", node, "a method with defaults, or with arguments by keyword")
+        for statement in node.body:
+            self._code(statement)
+
+    def _type(self, node: ast.expr) -> None:
+        """A type is names, subscripts and `__torch__` paths; a string would be parsed a second time by torch."""
+        for part in ast.walk(node):
+            if isinstance(part, ast.Constant) and part.value is not None:
+                self._find("TS-STRUCTURE", part, "a constant in a type")
+            elif isinstance(part, ast.Call):
+                self._find("TS-STRUCTURE", part, "a call in a type")
+            elif isinstance(part, ast.Attribute):
+                self._class_use(part)
+
+    def _code(self, node: ast.AST) -> None:
+        if isinstance(node, ast.AnnAssign):
+            self._find("TS-STRUCTURE", node, "a declaration inside of a method")
+        elif isinstance(node, ast.Call):
+            self._call(node)
+            return
+        elif isinstance(node, ast.Attribute):
+            self._attribute(node)
+            return
+        elif isinstance(node, ast.Name) and node.id in _NAMESPACES:
+            self._find("TS-NAMESPACE-AS-VALUE", node, f"{node.id} used as a value")
+        for child in ast.iter_child_nodes(node):
+            self._code(child)
+
+    def _call(self, node: ast.Call) -> None:
+        function, root, path = node.func, *_chain(node.func)
+        arguments: list[ast.AST] = [*node.args, *node.keywords]
+        if root == "torch" and len(path) == 1:
+            self._use("aten", path[0], node)
+        elif root == "ops" and len(path) == 2:
+            self._use(path[0], path[1], node)
+        elif root in _NAMESPACES:
+            self._find("TS-NAMESPACE-AS-VALUE", node, f"call of {root}.{'.'.join(path)}")
+        elif isinstance(function, ast.Attribute):
+            if not _FORWARD.fullmatch(function.attr):  # an operator in method syntax
+                self._use("aten", function.attr, node)
+            self._code(function.value)
+        elif isinstance(function, ast.Name) and function.id == "getattr":
+            self._getattr(node)
+            arguments = list(node.args[:1])
+        elif isinstance(function, ast.Name) and function.id in _CASTS:
+            if function.id in ("annotate", "unchecked_cast", "uninitialized") and node.args:
+                self._type(node.args[0])
+                arguments = list(node.args[1:])
+        elif isinstance(function, ast.Name):
+            self._use("prim", function.id, node)
+        else:
+            self._find("TS-STRUCTURE", node, "call of a value")
+            self._code(function)
+        for argument in arguments:
+            self._code(argument)
+
+    def _getattr(self, node: ast.Call) -> None:
+        """`getattr(self, "0")`: how an attribute is read whose name is no identifier."""
+        name = node.args[1].value if len(node.args) == 2 and isinstance(node.args[1], ast.Constant) else None
+        if not isinstance(name, str) or node.keywords or name not in self._declared:
+            self._find("TS-ATTRIBUTE", node, "getattr of an attribute that no class declares")
+
+    def _attribute(self, node: ast.Attribute) -> None:
+        root, path = _chain(node)
+        if root in _NAMESPACES:
+            self._find("TS-NAMESPACE-AS-VALUE", node, f"{root}.{'.'.join(path)} used as a value")
+        elif not isinstance(node.ctx, ast.Load) or node.attr not in self._declared:
+            self._find("TS-ATTRIBUTE", node, f"attribute {node.attr} is assigned to, or declared by no class")
+        if root not in _NAMESPACES:
+            self._code(node.value)
+
+    def _class_use(self, node: ast.Attribute) -> None:
+        root, path = _chain(node)
+        if root == "__torch__" and path[:2] == ["torch", "classes"] and len(path) > 3:
+            self._use("class:" + ".".join(path[2:-1]), path[-1], node)
+        elif root not in ("__torch__", None):
+            self._find("TS-STRUCTURE", node, f"a type under {root}")
+
+    def _use(self, namespace: str, name: str, node: ast.AST) -> None:
+        self._report.use(namespace, name, f"{self._place}:{getattr(node, 'lineno', 0)}")
+
+    def _find(self, finding: str, node: ast.AST, detail: str) -> None:
+        self._report.find(finding, f"{self._place}:{getattr(node, 'lineno', 0)}", detail)
+
+
+def _chain(node: ast.expr) -> tuple[str | None, list[str]]:
+    """Return the root name of `a.b.c` and the path behind it; no name where it begins in something else."""
+    path: list[str] = []
+    while isinstance(node, ast.Attribute):
+        path.insert(0, node.attr)
+        node = node.value
+    return (node.id if isinstance(node, ast.Name) else None), path
 
 
 def _pickle(report: Inventory, data: bytes, place: str) -> None:
     """List the globals of a pickle, as `pickle::module.name` operators."""
-    strings: list[str] = []
     try:
         for opcode, argument, position in pickletools.genops(data):
             where = f"{place}@{position}"
             if opcode.name == "GLOBAL":
                 module, _, name = str(argument).partition(" ")
                 _global(report, module, name, where)
-            elif opcode.name == "STACK_GLOBAL":
-                module, name = strings[-2:] if len(strings) > 1 else ("?", "?")
-                _global(report, module, name, where)
-            elif opcode.name in ("INST", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ_EX"):
-                report.find("TS-PICKLE-OPCODE", where, opcode.name)
-            elif opcode.name in _STRING_OPCODES:
-                strings.append(str(argument))
+            elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ_EX"):
+                report.find("TS-PICKLE-OPCODE", where, f"{opcode.name} is not written by torch.jit.save")
     except (ValueError, IndexError, KeyError) as err:
         report.find("TS-MALFORMED", place, f"not a readable pickle: {err}")
 

@@ -78,6 +78,7 @@ def _replay_onnx(path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other format that it may see
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     wanted = {i.name for i in session.get_inputs()}
 
@@ -92,7 +93,7 @@ def _replay_torchscript(path: Path, vectors: Vectors, threads: int) -> dict[str,
 
     torch.set_num_threads(threads)
     model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    operators = _graph_operators(model.inlined_graph)
+    operators = _loaded_operators(model)
 
     def call(inputs: dict[str, Any]) -> Any:
         with torch.no_grad():
@@ -101,14 +102,17 @@ def _replay_torchscript(path: Path, vectors: Vectors, threads: int) -> dict[str,
     return {"cases": _compare(call, vectors), "operators": operators}
 
 
-def _graph_operators(graph: Any) -> list[str]:
-    """List the kinds of all nodes, in nested blocks too: what the loader made of the code."""
-    found = set()
-    blocks = [graph]
-    while blocks:
-        for node in blocks.pop().nodes():
-            found.add(node.kind())
-            blocks.extend(node.blocks())
+def _loaded_operators(model: Any) -> list[str]:
+    """List the kinds of all nodes in every method of every submodule: what the loader made of the code."""
+    found: set[str] = set()
+    for module in model.modules():
+        for name in module._c._method_names():
+            blocks = [module._c._get_method(name).inlined_graph]
+            while blocks:
+                for node in blocks.pop().nodes():
+                    found.add(node.kind())
+                    blocks.extend(node.blocks())
+                    blocks.extend(node.g(a) for a in node.attributeNames() if node.kindOf(a) == "g")
     return sorted(found)
 
 

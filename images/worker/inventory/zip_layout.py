@@ -1,0 +1,127 @@
+"""One reading of a ZIP: refuse every archive that two readers could take for two different ones.
+
+Python's zipfile finds the directory by its distance from the end and torch's miniz by its stated offset, so an archive
+with two directories is two archives (measured 2026-11). Here the directory is where it says, ends where the end record
+begins, and names members that fill the file from its first byte without a gap, each with equal local and central
+headers.
+Layout: PKWARE APPNOTE 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16.
+"""
+
+import struct
+import zlib
+
+_END = struct.Struct("<4s4H2LH")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_ZIP64 = struct.Struct("<2H2Q")
+_STORED, _DEFLATED = 0, 8
+_UTF8_FLAG = 0x800
+_WIDE = 0xFFFFFFFF  # "see the zip64 field"
+_MEMBERS_MAX = 10_000
+
+
+def read_members(data: bytes, *, unpacked_bytes_max: int, deflated: bool) -> dict[str, bytes]:
+    """Return the members of a plain archive, in order.
+
+    Args:
+        data: The whole file.
+        unpacked_bytes_max: Ceiling on all members together.
+        deflated: Whether members may be compressed.
+
+    Raises:
+        ValueError: Anything but one plain, gapless, unencrypted archive; the message says what.
+    """
+    count, size, start = _end_record(data)
+    members: dict[str, bytes] = {}
+    position, offset, room = start, 0, unpacked_bytes_max
+    for _ in range(count):
+        if position + _CENTRAL.size > start + size:
+            raise ValueError("directory is shorter than its count")
+        entry = _CENTRAL.unpack_from(data, position)
+        name_end = position + _CENTRAL.size + entry[10]
+        raw_name = data[position + _CENTRAL.size : name_end]
+        if entry[0] != b"PK\x01\x02" or entry[11] or entry[12] or entry[16] != offset:
+            raise ValueError("directory entry has extra fields, a comment or a gap before its member")
+        name = _name(raw_name)
+        if name in members:
+            raise ValueError(f"member stands twice: {name}")
+        members[name], offset = _member(data, entry, raw_name, offset, room=room, deflated=deflated)
+        room -= len(members[name])
+        position = name_end
+    if position != start + size or offset != start:
+        raise ValueError("bytes that no member and no directory entry accounts for")
+    return members
+
+
+def _end_record(data: bytes) -> tuple[int, int, int]:
+    """Return count, size and start of the directory from the record in the last 22 bytes."""
+    if len(data) < _END.size:
+        raise ValueError("too short for an archive")
+    mark, disk, first, here, count, size, start, comment = _END.unpack_from(data, len(data) - _END.size)
+    if mark != b"PK\x05\x06" or disk or first or here != count or comment:
+        raise ValueError("archive does not end in a plain end record")
+    if start + size != len(data) - _END.size or count > _MEMBERS_MAX:
+        raise ValueError("directory is not right before the end record, or has too many members")
+    return count, size, start
+
+
+def _member(
+    data: bytes, central: tuple[int, ...], raw_name: bytes, offset: int, *, room: int, deflated: bool
+) -> tuple[bytes, int]:
+    """Return a member's content and where the next one must begin."""
+    _, _, _, flags, method, _, _, crc, packed, unpacked = central[:10]
+    if offset + _LOCAL.size > len(data):
+        raise ValueError("member lies outside of the file")
+    local = _LOCAL.unpack_from(data, offset)
+    name_end = offset + _LOCAL.size + local[9]
+    if local[0] != b"PK\x03\x04" or data[offset + _LOCAL.size : name_end] != raw_name:
+        raise ValueError("local header names another member than the directory")
+    begin = name_end + local[10]
+    sizes = _local_sizes(local, data[name_end:begin])
+    if (local[2], local[3], local[6], *sizes) != (flags, method, crc, packed, unpacked):
+        raise ValueError("local header disagrees with the directory")
+    if flags & ~_UTF8_FLAG or method not in ((_STORED, _DEFLATED) if deflated else (_STORED,)):
+        raise ValueError("encrypted member, data descriptor, or a method that is not allowed")
+    if unpacked > room or begin + packed > len(data):
+        raise ValueError("members are larger than allowed, or than the file")
+    content = _unpack(data[begin : begin + packed], method, unpacked)
+    if len(content) != unpacked or zlib.crc32(content) != crc:
+        raise ValueError("member is not what its header says")
+    return content, begin + packed
+
+
+def _local_sizes(local: tuple[int, ...], extra: bytes) -> tuple[int, int]:
+    """Numpy writes the sizes of every member in a zip64 field; nothing else has an extra field here."""
+    packed, unpacked = local[7], local[8]
+    if not extra:
+        return packed, unpacked
+    if len(extra) != _ZIP64.size:
+        raise ValueError("extra field in a local header")
+    tag, length, wide_unpacked, wide_packed = _ZIP64.unpack(extra)
+    if (tag, length) != (1, 16) or (packed, unpacked) not in ((wide_packed, wide_unpacked), (_WIDE, _WIDE)):
+        raise ValueError("extra field in a local header")
+    return wide_packed, wide_unpacked
+
+
+def _unpack(content: bytes, method: int, size: int) -> bytes:
+    if method == _STORED:
+        return content
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        unpacked = engine.decompress(content, size + 1)
+    except zlib.error as err:
+        raise ValueError("compressed member is damaged") from err
+    if not engine.eof or engine.unused_data:
+        raise ValueError("compressed member does not end where its header says")
+    return unpacked
+
+
+def _name(raw: bytes) -> str:
+    try:
+        name = raw.decode("ascii")
+    except UnicodeDecodeError as err:
+        raise ValueError("member name is not ASCII") from err
+    parts = name.split("/")
+    if any(p in ("", ".", "..") for p in parts) or "\\" in name or not name.isprintable():
+        raise ValueError(f"member name is not a plain path: {name[:80]!r}")
+    return name

@@ -1,0 +1,163 @@
+"""ZIP archives: one plain reading, or none."""
+
+import io
+import struct
+import zipfile
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+read_members: Any = import_module("worker.inventory.zip_layout").read_members
+sniff: Any = import_module("worker.inventory.sniff").sniff
+Inventory: Any = import_module("worker.inventory.report").Inventory
+
+
+def plain(*members: tuple[str, bytes], method: int = zipfile.ZIP_STORED, wide: bool = False) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in members or (("a", b"alpha"), ("b/c", b"")):
+            with archive.open(name, "w", force_zip64=wide) as member:
+                member.write(content)
+    return out.getvalue()
+
+
+def read(data: bytes, *, room: int = 1 << 20, deflated: bool = True) -> dict[str, bytes]:
+    members: dict[str, bytes] = read_members(data, unpacked_bytes_max=room, deflated=deflated)
+    return members
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("wide", [False, True])
+def test_what_zipfile_writes_is_read(method: int, wide: bool) -> None:
+    assert read(plain(method=method, wide=wide)) == {"a": b"alpha", "b/c": b""}
+
+
+def test_compression_is_refused_where_it_is_not_allowed() -> None:
+    with pytest.raises(ValueError, match="not allowed"):
+        read(plain(method=zipfile.ZIP_DEFLATED), deflated=False)
+
+
+def test_members_up_to_the_limit_pass_and_one_byte_more_is_refused() -> None:
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        data = plain(("a", b"12345"), ("b", b"67890"), method=method)
+        assert len(read(data, room=10)) == 2
+        with pytest.raises(ValueError, match="larger"):
+            read(data, room=9)
+
+
+def test_any_flipped_byte_is_refused_or_is_of_a_field_that_no_reader_uses() -> None:
+    data = plain()
+    honest = read(data)
+    for position in range(len(data)):
+        for bit in (0x01, 0x80):
+            changed = bytearray(data)
+            changed[position] ^= bit
+            try:
+                assert read(bytes(changed)) == honest
+            except ValueError:
+                continue
+
+
+def test_two_directories_in_one_file_are_refused() -> None:
+    """Zipfile takes the one right before the end record, miniz the one at the stated offset."""
+    evil, honest = plain(("m", b"evil" * 50)), plain(("m", b"good" * 50))
+    size = struct.unpack("<L", evil[-10:-6])[0]
+    start = len(evil) - 22 - size
+    locals_both = evil[:start] + honest[:start]
+    first = evil[start:-22]
+    second = bytearray(honest[start:-22])
+    second[42:46] = struct.pack("<L", start - size)
+    end = evil[-22:-6] + struct.pack("<L", len(locals_both)) + b"\0\0"
+    mixed = locals_both + first + bytes(second) + end
+    assert zipfile.ZipFile(io.BytesIO(mixed)).read("m") == b"good" * 50
+    with pytest.raises(ValueError, match="right before the end record"):
+        read(mixed)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK",
+        b"junk" + plain(),
+        plain() + b"junk",
+        plain() + plain(),
+        plain(("a", b""), ("../b", b"")),
+        plain(("/a", b"")),
+        plain(("a//b", b"")),
+        plain(("a\\b", b"")),
+        plain(("\u00e4", b"")),
+    ],
+)
+def test_anything_but_one_gapless_archive_of_plain_paths_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        read(data)
+
+
+def test_a_member_that_stands_twice_is_refused() -> None:
+    with pytest.warns(UserWarning, match="Duplicate"):
+        data = plain(("a", b"1"), ("a", b"2"))
+    with pytest.raises(ValueError, match="twice"):
+        read(data)
+
+
+def test_an_archive_with_a_comment_or_a_data_descriptor_is_refused() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.comment = b"x"
+        archive.writestr("a", b"")
+    with pytest.raises(ValueError):
+        read(out.getvalue())
+
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.data = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.data += data
+            return len(data)
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w") as archive:
+        archive.writestr("a", b"x")
+    with pytest.raises(ValueError):
+        read(bytes(pipe.data))
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"\x08\x0a\x12\x00", "onnx"),
+        (b"\x80\x04K\x01.", "pickle"),
+        (b"cos\nsystem\n(Vtrue\ntR.", "pickle"),
+        (b"{}", "json"),
+        (b"plain words, and a stop.", "text"),
+        (b"", "text"),
+        (b"\x1b[2J", "unknown"),
+        ("\u009b2J".encode(), "unknown"),
+        ("a\u202eb".encode(), "unknown"),
+        (b"\xff", "unknown"),
+        (plain(("x.npy", b"")), "npz"),
+        (plain(("x.txt", b"")), "zip"),
+        (plain(("m/data.pkl", b""), ("m/code/__torch__.py", b"")), "torchscript"),
+    ],
+)
+def test_a_format_is_told_by_its_content(data: bytes, form: str) -> None:
+    assert sniff(data) == form
+
+
+def test_a_name_that_is_too_long_or_no_text_is_cut_and_is_a_finding() -> None:
+    for name in ("A" * 201, "\ud800"):
+        report = Inventory("onnx")
+        report.use("", name, "here")
+        wire = report.to_wire()
+        assert [f["id"] for f in wire["findings"]] == ["OPERATOR-NAME"]
+        assert wire["operators"][0]["name"] != name
+        wire["operators"][0]["name"].encode()
+    report = Inventory("onnx")
+    report.use("", "A" * 200, "here")
+    assert report.to_wire()["findings"] == []
