@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image demo test lint unit bench lock clean
+.PHONY: setup engine image demo test lint unit lock clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: .ci/requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	.ci/python $(PYTHON) $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r .ci/requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
@@ -42,12 +42,9 @@ lint: setup
 unit: setup
 	$(BIN)/python -m pytest -m "not engine"
 
-bench: image
-	$(BIN)/python tests/bench/run.py
-
 # Pin the host's environment anew, from pyproject.toml. Images are pinned by `executor image lock`.
 lock:
-	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
+	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv==0.13.9
 	build/uv/bin/uv pip compile --quiet --no-header --no-emit-index-url --generate-hashes --python-version 3.11 \
 		--group dev pyproject.toml --output-file .ci/requirements.lock
 

@@ -1,5 +1,7 @@
 """Admission: whether this engine and this image can do what a plan says, before anything is started."""
 
+from dataclasses import dataclass
+
 from executor.errors import ImageMismatchError, UnsupportedError
 from executor.plan import LaunchPlan
 from executor.sandbox.engine import Engine, EngineInfo, ImageFacts
@@ -8,7 +10,21 @@ _ENV_REFUSED = ("LD_", "NVIDIA_")
 _ENV_ALLOWED = ("NVIDIA_VISIBLE_DEVICES=void",)
 
 
-def admit(engine: Engine, plan: LaunchPlan) -> EngineInfo:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What a plan was admitted with.
+
+    Attributes:
+        engine: What the engine says of itself.
+        image_id: The digest under which it has the image: of the configuration in Docker's classic store, of the
+            manifest in the containerd store. Both are pinned.
+    """
+
+    engine: EngineInfo
+    image_id: str
+
+
+def admit(engine: Engine, plan: LaunchPlan) -> Admitted:
     """Hold engine and image against a plan.
 
     Raises:
@@ -17,8 +33,8 @@ def admit(engine: Engine, plan: LaunchPlan) -> EngineInfo:
     """
     info = engine.info()
     check_engine(info, plan.job.runtime, plan.job.devices)
-    check_image(engine.image(plan.job.image_id), plan)
-    return info
+    found = engine.image(plan.job.image_id) or engine.image(plan.image.expect.manifest)
+    return Admitted(engine=info, image_id=check_image(found, plan))
 
 
 def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> None:
@@ -45,11 +61,11 @@ def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> No
         )
 
 
-def check_image(found: ImageFacts | None, plan: LaunchPlan) -> None:
-    """Refuse an image that is not the pinned one, or that brings what a sealed container must not have.
+def check_image(found: ImageFacts | None, plan: LaunchPlan) -> str:
+    """Return the digest of an image that is the pinned one and brings nothing that a sealed container must not have.
 
     Raises:
-        ImageMismatchError: It is.
+        ImageMismatchError: It is not there, is another, or does.
     """
     name, wanted = plan.image.name, plan.job.image_id
     if found is None:
@@ -69,3 +85,4 @@ def check_image(found: ImageFacts | None, plan: LaunchPlan) -> None:
             )
     if found.working_dir.startswith("/proc"):
         raise ImageMismatchError(f"image {name!r} works in {found.working_dir} (CVE-2024-21626)")
+    return found.image_id

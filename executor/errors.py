@@ -4,10 +4,12 @@ ExecutorError
 ├── RequestError         the caller's: the job file or an option
 ├── ImageMismatchError   image not pinned, missing, or not what its digest says
 ├── JobError             the job's: protocol violations and broken promises
+│   └── LimitExceededError  more outputs or text than allowed (executor.transfer.quarantine)
+├── DeniedError          the policy's: a denial, which is a result and no failure
 ├── HostError            the host's or the engine's, worth a retry
 │   └── UnsupportedError the host or engine cannot do it; a retry will not help
 └── Cancelled            somebody asked to stop
-Errors of `policy`, `signing` and `images` have trees of their own; `executor.exits` maps all of them.
+Errors of `policy`, `signing` and `images` have trees of their own; `executor.report` maps all of them to exit codes.
 """
 
 
@@ -18,9 +20,13 @@ class ExecutorError(Exception):
         code: Stable identifier, such as `E-REQUEST`.
         message: What happened: to what, with which value. No secret.
         hint: What to do about it, or the empty string.
+        run_id: The run that it ended, or the empty string.
+        record: Where that run's record lies, or the empty string.
     """
 
     code = "E-EXECUTOR"
+    run_id = ""
+    record = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -40,8 +40,8 @@ def approve(decision: Decision, artifacts: Sequence[Artifact]) -> Approved:
     """Turn an allowing decision over exactly these artifacts into an approval.
 
     Raises:
-        DeniedError: The decision has a finding, covers nothing, or covers other artifacts than these.
+        DeniedError: The decision has a finding, covers nothing, or covers other bytes than these.
     """
-    if not decision.allowed or set(decision.artifacts) != {a.name for a in artifacts}:
+    if not decision.allowed or set(decision.artifacts) != {(a.name, a.sha256) for a in artifacts}:
         raise DeniedError(decision)
     return Approved(_KEY, tuple(artifacts), decision)

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from executor.errors import UnsupportedError
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -42,9 +44,20 @@ class Home:
         return self.folder("log")
 
     def folder(self, name: str) -> Path:
-        """Return a folder of the home, made if needed."""
+        """Return a folder of the home, made if needed.
+
+        Raises:
+            UnsupportedError: It cannot be made.
+        """
         path = self.root / name
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for folder in reversed([path, *path.parents]):
+                # Every folder of ours is ours alone; those above the root are made as anybody makes them.
+                folder.mkdir(mode=0o700 if folder.is_relative_to(self.root) else 0o777, exist_ok=True)
+        except OSError as err:
+            raise UnsupportedError(
+                f"cannot use the state directory: {err.strerror}: {path}", hint="set EXECUTOR_HOME to a folder of yours"
+            ) from err
         return path
 
 

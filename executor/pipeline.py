@@ -9,13 +9,13 @@ are gone afterwards and no half-made release has a name.
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from executor import __version__, gate
-from executor.admission import admit
+from executor.admission import Admitted, admit
 from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, RequestError
 from executor.events import Events
 from executor.exits import Exit
@@ -64,7 +64,6 @@ def prepare(job_file: Path, *, home: Home) -> Prepared:
     Raises:
         RequestError: The job is invalid.
         ImageMismatchError: It names an image that is not pinned.
-        PolicyError: It names no profile, or the policy's files are malformed.
     """
     spec = load_job(job_file)
     code = None
@@ -131,13 +130,13 @@ class Run:
         check_target(self._target)
         domain = open_or_create(context.home.trust, now=context.now())
         sweep(context.engine, context.home)
-        engine = admit(context.engine, self._plan)
+        admitted = admit(context.engine, self._plan)
         self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
         folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
         log_folder = context.home.log / self._run_id
         log_folder.mkdir(mode=0o700)
         try:
-            status = self._run(folder, log_folder, engine, domain)
+            status = self._run(folder, log_folder, admitted, domain)
         finally:
             if self._report["release"] is not None and "record" not in self._report:
                 withdraw(self._target, self._run_id)  # without a record there is no release either
@@ -145,12 +144,19 @@ class Run:
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
         return result_wire(shown, status)
 
-    def _run(self, folder: Path, log_folder: Path, engine: EngineInfo, domain: LocalTrustDomain) -> Status:
+    def _run(self, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain) -> Status:
         """Go the journey and record how it ended, however it ended."""
         try:
             self._lay_out_inputs(folder)
-            stages = Stages(self._plan, run_id=self._run_id, folder=folder, context=self._context, events=self._events)
-            status = self._journey(stages, folder, log_folder, engine, domain)
+            stages = Stages(
+                self._plan,
+                image_id=admitted.image_id,
+                run_id=self._run_id,
+                folder=folder,
+                context=self._context,
+                events=self._events,
+            )
+            status = self._journey(stages, folder, log_folder, admitted, domain)
         except gate.DeniedError as err:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
@@ -158,22 +164,19 @@ class Run:
             known = HostError(f"the host failed: {err}") if isinstance(err, OSError) else err
             self._report["error"] = error_wire(known)
             self._record(log_folder, status_of(known), domain)
+            known.run_id, known.record = self._run_id, str(self._report["record"])
             raise known from err
         self._record(log_folder, status, domain)
         return status
 
     def _journey(
-        self, stages: Stages, folder: Path, log_folder: Path, engine: EngineInfo, domain: LocalTrustDomain
+        self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain
     ) -> Status:
         result, artifacts = stages.run_job(log_folder)
-        self._note_run(result, artifacts)
-        if result.outcome.kind is not OutcomeKind.SUCCEEDED:
-            return result.outcome.kind.value, result.outcome.kind.exit
-        sent = {a.name for a in artifacts}
-        missing = [o.name for o in self._plan.outputs if o.required and o.name not in sent]
-        if missing:
-            self._report["outcome"]["reason"] = f"the job did not send a required output: {missing[0]!r}"
-            return OutcomeKind.JOB_FAILED.value, Exit.JOB_FAILED
+        outcome = self._complete(result.outcome, artifacts)
+        self._note_run(result, outcome, artifacts)
+        if outcome.kind is not OutcomeKind.SUCCEEDED:
+            return outcome.kind.value, outcome.kind.exit
         self._report["metrics"] = _metrics(result.result)
         inspected = stages.inspect(artifacts)
         self._note_inspection(inspected)
@@ -181,12 +184,21 @@ class Run:
         note_staging(folder, staging_path(self._target, self._run_id))
         if self._context.cancelled():
             raise Cancelled("the run was cancelled")
-        content = self._content(result, inspected, engine)
+        content = self._content(result, inspected, admitted.engine)
         verified = release(approved, content, target=self._target, domain=domain, now=self._context.now)
         self._report["release"] = str(self._target)
         self._report["manifest_sha256"] = verified.manifest_sha256
         self._events.emit("released", path=str(self._target), manifest_sha256=verified.manifest_sha256)
         return "released", Exit.RELEASED
+
+    def _complete(self, outcome: Outcome, artifacts: list[Artifact]) -> Outcome:
+        """A job that succeeded without sending what it promised has failed."""
+        sent = {a.name for a in artifacts}
+        missing = [o.name for o in self._plan.outputs if o.required and o.name not in sent]
+        if outcome.kind is not OutcomeKind.SUCCEEDED or not missing:
+            return outcome
+        reason = f"the job did not send a required output: {missing[0]!r}"
+        return replace(outcome, kind=OutcomeKind.JOB_FAILED, reason=reason)
 
     def _content(self, result: RunResult, inspected: Inspected, engine: EngineInfo) -> ReleaseContent:
         plan, inventories = self._plan, inspected.inventories
@@ -218,9 +230,9 @@ class Run:
             (folder / "code").mkdir(mode=0o755)
             lay_out_code(self._prepared.code, folder / "code")
 
-    def _note_run(self, result: RunResult, artifacts: list[Artifact]) -> None:
+    def _note_run(self, result: RunResult, outcome: Outcome, artifacts: list[Artifact]) -> None:
         report = self._report
-        report["outcome"] = outcome_wire(result.outcome)
+        report["outcome"] = outcome_wire(outcome)
         report["usage"] = result.usage.to_wire() | {
             "log_bytes": result.log_bytes,
             "output_bytes": result.output_bytes,
@@ -275,7 +287,7 @@ def decision_wire(decision: Decision, plan: LaunchPlan) -> dict[str, Any]:
         "profile": plan.policy.profile.name,
         "policy_sha256": plan.policy.digest,
         "plan_sha256": plan.digest,
-        "artifacts": list(decision.artifacts),
+        "artifacts": dict(decision.artifacts),
         "findings": [f.to_wire() for f in decision.findings],
     }
 
@@ -292,7 +304,7 @@ def outcome_wire(outcome: Outcome) -> dict[str, Any]:
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the job's claimed metrics: named numbers. What does not fit is left out, with the rest kept."""
+    """Return the job's claimed metrics: named numbers; all of them left out where there are more than 256."""
     claimed = result.get("metrics")
     if not isinstance(claimed, dict) or len(claimed) > _METRICS_MAX:
         return {}

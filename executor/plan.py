@@ -11,15 +11,15 @@ from typing import Any
 from executor import __version__
 from executor.canonical import digest_of
 from executor.errors import RequestError
-from executor.jobspec import MIB, JobSpec, OutputSpec, TrainParams
+from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
 from executor.sandbox.session import cpu_seconds_backstop
 from images.lock import ImageLock
 from policy.load import Policy
 
 SCHEMA = "executor.plan/v1"
-_INSPECTION_MEMORY_BYTES = 4096 * MIB
-_INSPECTION_WALL_SECONDS = 300.0
+# Of ours and not of the job's: a job must not starve the inspection of what it sent.
+_INSPECTION_LIMITS = Limits(cpus=1.0, memory_bytes=4096 * MIB, pids=128, wall_seconds=300.0, tmp_bytes=64 * MIB)
 _TRAIN_OUTPUTS = (
     OutputSpec(name="model.onnx", role="model"),
     OutputSpec(name="model.pt", role="model"),
@@ -133,22 +133,6 @@ def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[
         raise RequestError(f"code has tree digest {code[0]}, the job names {spec.code.sha256}")
     _check_ceilings(spec, policy)
     limits = spec.limits
-    seccomp = Seccomp(name=profile.seccomp, text=policy.seccomp_text, sha256=policy.seccomp_sha256)
-
-    def sandbox(*, memory_bytes: int, wall_seconds: float, devices: tuple[str, ...]) -> SandboxConfig:
-        return SandboxConfig(
-            image_id=image.expect.image_id,
-            runtime=profile.runtime,
-            network=profile.network,
-            cpus=limits.cpus,
-            memory_bytes=memory_bytes,
-            pids=limits.pids,
-            tmp_bytes=limits.tmp_bytes,
-            cpu_seconds=cpu_seconds_backstop(limits.cpus, wall_seconds),
-            devices=devices,
-            seccomp=seccomp,
-        )
-
     return LaunchPlan(
         kind=spec.kind,
         name=spec.name,
@@ -158,18 +142,30 @@ def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[
         inputs={name: spec.inputs[name].sha256 for name in sorted(spec.inputs)},
         code=code,
         image=image,
-        job=sandbox(memory_bytes=limits.memory_bytes, wall_seconds=limits.wall_seconds, devices=spec.gpus),
-        inspection=sandbox(
-            memory_bytes=max(_INSPECTION_MEMORY_BYTES, limits.tmp_bytes + MIB),
-            wall_seconds=_INSPECTION_WALL_SECONDS,
-            devices=(),
-        ),
+        job=_sandbox(image, policy, limits, devices=spec.gpus),
+        inspection=_sandbox(image, policy, _INSPECTION_LIMITS, devices=()),
         wall_seconds=limits.wall_seconds,
-        inspection_wall_seconds=_INSPECTION_WALL_SECONDS,
+        inspection_wall_seconds=_INSPECTION_LIMITS.wall_seconds,
         output_bytes=limits.output_bytes,
         output_files=limits.output_files,
         log_bytes=limits.log_bytes,
         policy=policy,
+    )
+
+
+def _sandbox(image: ImageLock, policy: Policy, limits: Limits, *, devices: tuple[str, ...]) -> SandboxConfig:
+    profile = policy.profile
+    return SandboxConfig(
+        image_id=image.expect.image_id,
+        runtime=profile.runtime,
+        network=profile.network,
+        cpus=limits.cpus,
+        memory_bytes=limits.memory_bytes,
+        pids=limits.pids,
+        tmp_bytes=limits.tmp_bytes,
+        cpu_seconds=cpu_seconds_backstop(limits.cpus, limits.wall_seconds),
+        devices=devices,
+        seccomp=Seccomp(name=profile.seccomp, text=policy.seccomp_text, sha256=policy.seccomp_sha256),
     )
 
 

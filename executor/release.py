@@ -119,7 +119,7 @@ def _stage(approved: Approved, content: ReleaseContent, staging: Path) -> Manife
         target.parent.mkdir(parents=True, exist_ok=True)
         if _copy_hashed(artifact.path, target) != artifact.sha256:
             raise HostError(f"artifact changed between collection and staging: {artifact.name}")
-        media_type = _MEDIA_TYPES[content.formats[artifact.name]]
+        media_type = _MEDIA_TYPES.get(content.formats[artifact.name], "application/octet-stream")
         files.append(
             ManifestFile(
                 path=path, size=artifact.size, sha256=artifact.sha256, media_type=media_type, role=artifact.role

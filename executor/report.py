@@ -66,7 +66,11 @@ def result_wire(report: Mapping[str, Any], status: Status) -> dict[str, Any]:
 def failure_wire(error: BaseException) -> dict[str, Any]:
     """Return the one JSON object that a command prints when it failed before it had a result."""
     status = status_of(error)
-    return {"schema": ERROR_SCHEMA, "status": status[0], "exit_code": int(status[1]), "error": error_wire(error)}
+    wire: dict[str, Any] = {"schema": ERROR_SCHEMA, "status": status[0], "exit_code": int(status[1])}
+    for name in ("run_id", "record"):
+        if value := getattr(error, name, ""):
+            wire[name] = str(value)
+    return wire | {"error": error_wire(error)}
 
 
 def render_error(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +23,7 @@ from policy.decision import MODEL_FORMATS, Decision, check_replay, check_static
 _INSPECTION_LOG_BYTES = 1 << 20
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a run needs of the world.
 
@@ -55,14 +55,18 @@ class Stages:
 
     Args:
         plan: What to run.
+        image_id: Under which of its two pinned digests the engine has the image.
         run_id: For names and labels.
         folder: The run's folder, with `in/` and `code/` laid out.
         context: The world.
         events: Told of progress.
     """
 
-    def __init__(self, plan: LaunchPlan, *, run_id: str, folder: Path, context: Context, events: Events) -> None:
+    def __init__(
+        self, plan: LaunchPlan, *, image_id: str, run_id: str, folder: Path, context: Context, events: Events
+    ) -> None:
         self._plan = plan
+        self._image_id = image_id
         self._run_id = run_id
         self._folder = folder
         self._context = context
@@ -84,6 +88,7 @@ class Stages:
             "params": dict(plan.params),
             "inputs": {name: f"/in/{name}" for name in plan.inputs},
             "entry": plan.code[1] if plan.code else None,
+            "outputs": {o.name: o.role for o in plan.outputs},
         }
         with ExitStack() as stack:
             logs = {
@@ -130,7 +135,7 @@ class Stages:
             findings = check_replay(
                 plan.policy, inventories.artifacts, replays.models, tolerance=replays.tolerance, today=today
             )
-        decision = Decision(findings=tuple(findings), artifacts=tuple(a.name for a in artifacts))
+        decision = Decision(findings=tuple(findings), artifacts=tuple((a.name, a.sha256) for a in artifacts))
         return Inspected(inventories=inventories, replays=replays, decision=decision, seconds=seconds)
 
     def _inspection(
@@ -142,6 +147,7 @@ class Stages:
             "params": dict(params),
             "inputs": {a.name: f"/in/{a.path.name}" for a in artifacts},
             "entry": None,
+            "outputs": {},
         }
         self._events.emit("inspecting", stage=kind)
         result = self._session(
@@ -174,7 +180,7 @@ class Stages:
         common = {"seed": self._plan.seed, "threads": self._plan.threads, "wall_seconds_max": limits.wall_seconds}
         request = ContainerRequest(
             name=f"sealed-executor-{self._run_id}-{role}",
-            config=config,
+            config=replace(config, image_id=self._image_id),
             mounts=tuple(Mount(source=str(path), target=PurePosixPath("/") / target) for target, path in mounts),
             labels=labels_for(self._context.home, self._run_id, wall_seconds=limits.wall_seconds),
         )

@@ -43,10 +43,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Allowed only where there is no finding and something was decided on."""
+    """Allowed only where there is no finding and something was decided on.
+
+    Attributes:
+        findings: All reasons to deny.
+        artifacts: Name and sha256, in hex, of what was decided on: the evidence, and no other bytes of that name.
+    """
 
     findings: tuple[Finding, ...]
-    artifacts: tuple[str, ...]
+    artifacts: tuple[tuple[str, str], ...]
 
     @property
     def allowed(self) -> bool:
@@ -101,7 +106,15 @@ def check_replay(
     findings: list[Finding] = []
     models = {a.name: a for a in inventories if a.format in MODEL_FORMATS}
     if models and (tolerance[0] > profile.atol_max or tolerance[1] > profile.rtol_max):
-        findings.append(_finding("REPLAY-TOLERANCE", "", "replay", f"replayed with tolerance {tolerance}", ""))
+        findings.append(
+            _finding(
+                "REPLAY-TOLERANCE",
+                "",
+                "replay",
+                f"replayed with tolerance {tolerance}",
+                "build the image of this profile anew",
+            )
+        )
     replayed = {r.name: r for r in replays}
     for name, artifact in models.items():
         replay = replayed.get(name)

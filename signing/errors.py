@@ -16,6 +16,8 @@ class SigningError(Exception):
     """
 
     code = "E-SIGNING"
+    run_id = ""  # set by who knows of a run
+    record = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     out = _data_stream()
     try:
-        args = _parser(arguments).parse_args(arguments)
+        args = _parser(arguments, out).parse_args(arguments)
         code: int = importlib.import_module(f"executor.cli.{args.command}").execute(args, out)
         return code
     except (Exception, KeyboardInterrupt) as err:  # the outermost frame
@@ -43,12 +43,18 @@ def run(arguments: Sequence[str]) -> int:
         _flush(out)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser(arguments: Sequence[str], out: TextIO) -> argparse.ArgumentParser:
+    class Parser(_Parser):
+        """Prints help and version where the data goes, for that is what they are when asked for."""
+
+        def _print_message(self, message: str, _file: object = None) -> None:
+            out.write(message)
+
+    parser = Parser(
         prog="executor", description="Runs untrusted PyTorch jobs sealed, and releases what passes, signed."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     asked = next((a for a in arguments if not a.startswith("-")), None)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

@@ -10,13 +10,14 @@ from types import FrameType
 from typing import Any, TextIO
 
 from executor.cli.progress import people
-from executor.errors import RequestError
+from executor.errors import ExecutorError, RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
 from executor.pipeline import Run, new_run_id, prepare
 from executor.report import failure_wire
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
+from signing.errors import SigningError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +42,13 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         events = Events(run_id, tuple(subscribers))
         try:
             result = _run(args, run_id, events)
-        except Exception as err:
+        except (ExecutorError, SigningError, KeyboardInterrupt) as err:
             events.emit("result", result=failure_wire(err))
             raise
         events.emit("result", result=result)
+        for reason in events.lost:
+            print(f"warning: an event stream ended early: {reason}", file=sys.stderr)
+    print(f"record: {result['record']}", file=sys.stderr)
     if args.json:
         out.write(json.dumps(result, indent=2) + "\n")
     elif args.events != "-" and result["release"]:

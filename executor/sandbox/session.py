@@ -142,8 +142,9 @@ class Session:
             stack.callback(self._shut_channels)
             container = self._engine.create(self._request)
             seconds["create"], began = clock() - began, clock()
+            self._check_image(container)
             self._engine.start(container)
-            self._check_container(container)
+            self._pid = self._engine.state(container).pid
             deadline = clock() + self._limits.wall_seconds
             self._accept(server, container, launch)
             seconds["start"], began = clock() - began, clock()
@@ -174,13 +175,12 @@ class Session:
             seconds={name: round(value, 4) for name, value in seconds.items()},
         )
 
-    def _check_container(self, container: str) -> None:
+    def _check_image(self, container: str) -> None:
         state = self._engine.state(container)
         if state.image_id != self._request.config.image_id:
             raise ImageMismatchError(
                 f"the engine made the container of {state.image_id}, asked was {self._request.config.image_id}"
             )
-        self._pid = state.pid
 
     def _accept(self, server: socket.socket, container: str, launch: dict[str, Any]) -> None:
         """Take the worker's channels. The first message to it goes out once it has opened the first one."""

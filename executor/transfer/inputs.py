@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from executor.canonical import digest_of
-from executor.errors import Cancelled, RequestError
+from executor.errors import Cancelled, HostError, RequestError
 
 _CHUNK = 1 << 20
 INPUT_BYTES_MAX = 64 << 30
@@ -145,7 +145,10 @@ def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str, canc
                 if cancelled():
                     raise Cancelled("the run was cancelled")
                 digest.update(chunk)
-                write(chunk)
+                try:
+                    write(chunk)
+                except OSError as err:
+                    raise HostError(f"cannot keep input {name!r}: {err.strerror}") from err
     except OSError as err:
         raise RequestError(f"cannot read input {name!r}: {source}: {err.strerror}") from err
     return digest.hexdigest()
@@ -166,8 +169,11 @@ def _read_files(found: list[tuple[str, Path]]) -> tuple[tuple[str, bytes], ...]:
         raise RequestError(f"code has more than {_CODE_FILES_MAX} files")
     files, size = [], 0
     for name, path in found:
-        with path.open("rb") as file:
-            data = file.read(_CODE_BYTES_MAX + 1 - size)
+        try:
+            with path.open("rb") as file:
+                data = file.read(_CODE_BYTES_MAX + 1 - size)
+        except OSError as err:
+            raise RequestError(f"cannot read code: {path}: {err.strerror}") from err
         size += len(data)
         if size > _CODE_BYTES_MAX:
             raise RequestError(f"code is larger than {_CODE_BYTES_MAX} bytes")

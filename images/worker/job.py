@@ -6,11 +6,12 @@ A `script` job gets the running job from `current()`:
     job = current()
     table = job.inputs["nodes"]          # a pathlib.Path, read-only
     job.progress(epoch=1, loss=0.7)      # numbers, shown live and recorded
-    job.output("model.onnx", data, role="model")
+    job.output("model.onnx", data)
     job.metrics(test_accuracy=0.81)      # recorded in the manifest as the job's own claim
 """
 
 import hashlib
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -41,30 +42,46 @@ class Job:
         self.inputs = {name: Path(path) for name, path in launch["inputs"].items()}
         self.entry: str | None = launch.get("entry")
         self.claims: dict[str, float] = {}
+        self._roles: dict[str, str] = launch["outputs"]
         self._control = control
 
     def progress(self, **values: float) -> None:
         """Report named numbers, for the live display and the event stream."""
-        send_json(self._control, {"type": "progress", "values": {k: float(v) for k, v in values.items()}})
+        send_json(self._control, {"type": "progress", "values": _finite(values)})
 
     def metrics(self, **values: float) -> None:
         """Record named numbers in the manifest, as the job's claims."""
-        self.claims.update({k: float(v) for k, v in values.items()})
+        self.claims.update(_finite(values))
 
-    def output(self, name: str, content: bytes | str | Path, *, role: str = "data") -> None:
+    def output(self, name: str, content: bytes | str | Path, *, role: str | None = None) -> None:
         """Send one output to the host. The job file must declare its name.
 
         Args:
             name: Relative path in the release, such as `model.onnx`.
             content: The bytes, a text, or the path of a file.
-            role: `model`, `test-vectors`, `report` or `data`.
+            role: `model`, `test-vectors`, `report` or `data`; the one that the job file declares where left out.
+
+        Raises:
+            ValueError: The job file does not declare the name.
         """
+        if name not in self._roles:
+            raise ValueError(f"output {name!r} is not declared in the job file: {sorted(self._roles)}")
         data = content.read_bytes() if isinstance(content, Path) else content
         view = memoryview(data.encode() if isinstance(data, str) else data)
-        send_json(self._control, {"type": "output", "name": name, "role": role, "size": len(view)})
+        send_json(
+            self._control,
+            {"type": "output", "name": name, "role": role or self._roles[name], "size": len(view)},
+        )
         for offset in range(0, len(view), CHUNK_BYTES):
             send_bytes(self._control, view[offset : offset + CHUNK_BYTES])
         send_json(self._control, {"type": "output-end", "sha256": hashlib.sha256(view).hexdigest()})
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    for name, value in values.items():
+        if not math.isfinite(float(value)):
+            raise ValueError(f"{name} is {value}: only finite numbers can be reported")
+    return {name: float(value) for name, value in values.items()}
 
 
 def current() -> Job:

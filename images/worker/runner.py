@@ -26,24 +26,35 @@ def run_job(launch: dict[str, Any], control: socket.socket) -> int:
         0 if it returned, 1 if it raised, else the code that it asked for with `sys.exit`.
     """
     os.environ["OMP_NUM_THREADS"] = str(launch["threads"])
+    job = Job(launch, control)
     try:
         procedure = importlib.import_module(PROCEDURES[launch["kind"]])
-        result = procedure.run(Job(launch, control))
+        result = procedure.run(job)
         send_json(control, {"type": "result", "result": result or {}})
     except SystemExit as request:
-        return _exit_code(request)
+        return _end_as_asked(request, job, control)
     except BaseException as err:  # the outermost frame of the process
         traceback.print_exc()
         sys.stderr.flush()
-        message = str(err)[:2000].encode(errors="replace").decode()
-        send_json(control, {"type": "error", "error": type(err).__name__, "message": message})
+        _send_error(control, type(err).__name__, str(err))
         return 1
     finally:
         sys.stdout.flush()
     return 0
 
 
-def _exit_code(request: SystemExit) -> int:
-    if request.code is None:
+def _end_as_asked(request: SystemExit, job: Job, control: socket.socket) -> int:
+    """`sys.exit()` and `sys.exit(0)` finish a job, a number fails it, and a text says why."""
+    if request.code in (None, 0):
+        send_json(control, {"type": "result", "result": {"metrics": job.claims}})
         return 0
-    return request.code & 0xFF if isinstance(request.code, int) else 1
+    if isinstance(request.code, int):
+        return (request.code & 0xFF) or 1
+    print(request.code, file=sys.stderr, flush=True)
+    _send_error(control, "SystemExit", str(request.code))
+    return 1
+
+
+def _send_error(control: socket.socket, kind: str, message: str) -> None:
+    text = message[:2000].encode(errors="replace").decode()
+    send_json(control, {"type": "error", "error": kind, "message": text})

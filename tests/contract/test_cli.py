@@ -80,8 +80,10 @@ def test_a_wrong_command_line_is_explained_to_programs_too() -> None:
 
 def test_help_is_data() -> None:
     done = executor("--help")
-    assert done.returncode == 0
-    assert "verify" in done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "verify" in done.stdout
+    assert executor("--version").stdout == f"{__version__}\n"
+    assert "--trust-root" in executor("verify", "--help").stdout
 
 
 def test_plan_prints_the_same_object_twice(job: Path) -> None:
@@ -164,6 +166,18 @@ def test_expectations_of_a_verifier_go_together(tmp_path: Path) -> None:
     done = executor("verify", str(tmp_path), "--identity", "urn:x")
     assert done.returncode == 21
     assert "go together" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["", "https://\u00e9"])
+def test_an_unset_or_strange_identity_is_refused(tmp_path: Path, value: str) -> None:
+    done = executor("verify", str(tmp_path), "--trust-root", "x", "--identity", value, "--issuer", value)
+    assert done.returncode == 21
+    assert "not a URI" in done.stderr
+
+
+def test_verifying_leaves_no_state_behind(tmp_path: Path, home: Path) -> None:
+    assert executor("verify", str(tmp_path)).returncode == 23
+    assert not home.exists()
 
 
 def test_a_closed_stdout_is_no_traceback(job: Path) -> None:

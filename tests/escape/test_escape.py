@@ -57,7 +57,8 @@ def attempt(tmp_path: Path, code: str, weaken: Weakening | None, monkeypatch: py
     monkeypatch.setattr(docker_adapter, "create_body", body)
     context = Context(home=Home(tmp_path / "home"), engine=DockerEngine())
     run_id = f"escape-{tmp_path.name[-40:]}-{name}"
-    stages = Stages(prepared.plan, run_id=run_id, folder=folder, context=context, events=Events("r"))
+    image_id = prepared.plan.job.image_id
+    stages = Stages(prepared.plan, image_id=image_id, run_id=run_id, folder=folder, context=context, events=Events("r"))
     result, artifacts = stages.run_job(folder / "log")
     if result.outcome.kind is not OutcomeKind.SUCCEEDED:
         return f"failed: {result.outcome.reason}"
@@ -83,6 +84,11 @@ def root_user(body: dict[str, Any]) -> None:
 def with_capabilities(body: dict[str, Any]) -> None:
     body["User"] = "0:0"
     body["HostConfig"].update(CapDrop=[], CapAdd=["SYS_ADMIN"], SecurityOpt=["seccomp=unconfined"])
+
+
+def with_ptrace(body: dict[str, Any]) -> None:
+    body["User"] = "0:0"
+    body["HostConfig"].update(CapDrop=[], CapAdd=["SYS_PTRACE"])
 
 
 def executable_tmp(body: dict[str, Any]) -> None:
@@ -148,6 +154,14 @@ ATTEMPTS = [
     ),
     ("load a library from /tmp", LOAD.format("/tmp/x.so"), executable_tmp, "failed to map segment"),
     ("load a library from memory", MEMFD, unfiltered, "not permitted"),
+    ("rewrite process 1", "open('/proc/1/mem', 'r+b')\nresult = True", with_ptrace, "Permission denied"),
+    ("print through process 1", "open('/proc/1/fd/1', 'w')\nresult = True", with_ptrace, "Permission denied"),
+    (
+        "lower the limits of process 1",
+        syscall(302, "1", "0", "None", "ctypes.create_string_buffer(16)"),
+        lower,
+        "not permitted",
+    ),
     ("trace a process", syscall(101, "0", "0", "0", "0"), unfiltered, "not permitted"),
     ("open an io_uring", syscall(425, "8", "ctypes.create_string_buffer(120)"), unfiltered, "not permitted"),
     ("open a user fault descriptor", syscall(323, "1"), unfiltered, "not permitted"),

@@ -20,6 +20,8 @@ from worker.job import Job
 from tools.check_export import graphs_of_other_sizes
 from tools.export_model import export_model
 
+_CLASSES_MAX = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
@@ -75,8 +77,8 @@ def _check(graph: Graph) -> None:
     """Refuse a task that would train to nothing, or fail far from the cause."""
     if not torch.isfinite(graph.x).all():
         raise ValueError("a feature is not finite")
-    if int(graph.y.min()) < 0:
-        raise ValueError("a label is negative: labels count from 0")
+    if not 0 <= int(graph.y.min()) <= int(graph.y.max()) < _CLASSES_MAX:
+        raise ValueError(f"labels must count from 0 and stay below {_CLASSES_MAX}")
     for name in ("train", "test"):
         if not graph.masks[name].any():
             raise ValueError(f"no node has the split {name!r}")
@@ -126,41 +128,70 @@ def _karate_club() -> Graph:
 def _load_tables(nodes_path: Path, edges_path: Path) -> Graph:
     nodes = _read_table(nodes_path, ("id", "features", "label", "split"))
     edges = _read_table(edges_path, ("source", "target"))
-    ids = torch.from_numpy(nodes["id"].to_numpy().copy())
-    features = nodes["features"].combine_chunks()
-    x = torch.from_numpy(features.flatten().to_numpy().copy()).float().reshape(len(ids), -1)
+    ids = _integers(nodes, "id")
+    if len(ids) == 0 or len(ids.unique()) != len(ids):
+        raise ValueError(f"table {nodes_path.name} needs nodes, each with an id of its own")
     split = nodes["split"].to_pylist()
     return Graph(
-        x=x,
+        x=_features(nodes),
         edge_index=_positions(ids, edges),
-        y=torch.from_numpy(nodes["label"].to_numpy().copy()).long(),
+        y=_integers(nodes, "label"),
         masks={name: torch.tensor([s == name for s in split]) for name in ("train", "val", "test")},
     )
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> Any:
-    """Read Parquet or Arrow IPC, told apart by content (both begin with a magic number)."""
-    import pyarrow.feather
+    """Read Parquet or Arrow IPC (file or stream), told apart by content."""
+    import pyarrow
     import pyarrow.parquet
 
     with path.open("rb") as file:
-        is_parquet = file.read(4) == b"PAR1"
-    table = pyarrow.parquet.read_table(path) if is_parquet else pyarrow.feather.read_table(path, memory_map=True)
+        magic = file.read(6)
+    if magic[:4] == b"PAR1":
+        table = pyarrow.parquet.read_table(path)
+    else:
+        source = pyarrow.memory_map(str(path))
+        opened = pyarrow.ipc.open_file(source) if magic == b"ARROW1" else pyarrow.ipc.open_stream(source)
+        table = opened.read_all()
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         raise ValueError(f"table {path.name} has no column {missing[0]!r}; it has {table.column_names}")
     table = table.select(list(columns))
     table.validate(full=True)
-    if any(table[c].null_count for c in columns):
-        raise ValueError(f"table {path.name} has empty cells")
+    for column in columns:
+        if table[column].null_count:
+            raise ValueError(f"column {column!r} of table {path.name} has empty cells")
     return table
+
+
+def _integers(table: Any, column: str) -> Tensor:
+    """Return an integer column as int64, shape [N]; text and fractions are refused."""
+    import pyarrow
+
+    if not pyarrow.types.is_integer(table[column].type):
+        raise ValueError(f"column {column!r} is {table[column].type}, expected an integer type")
+    return torch.from_numpy(table[column].cast(pyarrow.int64()).to_numpy().copy())
+
+
+def _features(nodes: Any) -> Tensor:
+    """Return the features as float32, shape [N, F]."""
+    import pyarrow
+
+    column = nodes["features"].combine_chunks()
+    kind = column.type
+    if not pyarrow.types.is_fixed_size_list(kind) or not pyarrow.types.is_floating(kind.value_type):
+        raise ValueError(f"column 'features' is {kind}, expected a fixed-size list of floats")
+    flat = column.flatten()
+    if flat.null_count:
+        raise ValueError("column 'features' has empty values")
+    return torch.from_numpy(flat.cast(pyarrow.float32()).to_numpy().copy()).reshape(len(nodes), kind.list_size)
 
 
 def _positions(ids: Tensor, edges: Any) -> Tensor:
     """Map node ids to row numbers; an edge to an unknown node is refused."""
     order = torch.argsort(ids)
     ordered = ids[order]
-    ends = torch.stack([torch.from_numpy(edges[c].to_numpy().copy()) for c in ("source", "target")])
+    ends = torch.stack([_integers(edges, "source"), _integers(edges, "target")])
     found = torch.searchsorted(ordered, ends).clamp(max=len(ids) - 1)
     if not torch.equal(ordered[found], ends):
         raise ValueError("an edge names a node that the node table does not have")

@@ -22,8 +22,9 @@ FACTS = ImageFacts(
 
 
 def test_the_pinned_image_on_a_healthy_engine_is_admitted() -> None:
-    assert admit(FakeEngine(lambda _: None, image_id=PLAN.job.image_id), PLAN) == HEALTHY
-    check_image(FACTS, PLAN)
+    for digest in (PLAN.job.image_id, PLAN.image.expect.manifest):
+        admitted = admit(FakeEngine(lambda _: None, image_id=digest), PLAN)
+        assert (admitted.engine, admitted.image_id) == (HEALTHY, digest)
 
 
 @pytest.mark.parametrize("lacking", ["seccomp", "memory_limit", "pids_limit"])

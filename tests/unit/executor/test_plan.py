@@ -59,6 +59,11 @@ def test_the_image_is_planned_by_id() -> None:
     assert plan().job.image_id == load_lock("cpu").expect.image_id
 
 
+def test_a_job_cannot_starve_the_inspection_of_what_it_sent() -> None:
+    limits = {"cpus": 0.05, "pids": 8, "memory_bytes": 64 << 20, "tmp_bytes": 1 << 20}
+    assert plan(limits=limits).inspection == plan().inspection
+
+
 def test_inspection_never_gets_a_device() -> None:
     planned = plan(gpus=["nvidia.com/gpu=0"])
     assert planned.job.devices == ("nvidia.com/gpu=0",)

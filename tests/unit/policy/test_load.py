@@ -67,6 +67,14 @@ def test_a_malformed_or_contradictory_file_is_refused(folder: Path, name: str, o
         load_policy("standard", folder=folder)
 
 
+def test_a_second_file_for_a_format_is_refused_and_never_replaces_the_first(folder: Path) -> None:
+    text = (folder / "operators/onnx.toml").read_text().replace('"Relu", ', "")
+    (folder / "operators/ban.toml").write_text(text)
+    change(folder, "profiles/standard.toml", 'operators = ["onnx", ', 'operators = ["ban", "onnx", ')
+    with pytest.raises(PolicyFileError, match="two operator files"):
+        load_policy("standard", folder=folder)
+
+
 def test_a_profile_that_does_not_exist_is_refused_with_those_that_do() -> None:
     for name in ("absent", "../standard", ""):
         with pytest.raises(PolicyFileError) as refused:

@@ -15,4 +15,4 @@ def approved(folder: Path) -> Approved:
         path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         artifacts.append(Artifact(name=name, role="data", size=len(data), sha256=digest, path=path))
-    return approve(Decision(findings=(), artifacts=tuple(a.name for a in artifacts)), artifacts)
+    return approve(Decision(findings=(), artifacts=tuple((a.name, a.sha256) for a in artifacts)), artifacts)
