@@ -160,14 +160,21 @@ class Run:
         except gate.DeniedError as err:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
-        except (ExecutorError, SigningError, OSError) as err:
-            known = HostError(f"the host failed: {err}") if isinstance(err, OSError) else err
-            self._report["error"] = error_wire(known)
-            self._record(log_folder, status_of(known), domain)
-            known.run_id, known.record = self._run_id, str(self._report["record"])
+        except (ExecutorError, SigningError) as err:
+            self._fail(err, log_folder, domain)
+            raise
+        except OSError as err:
+            known = HostError(f"the host failed: {err.strerror or err}")
+            self._fail(known, log_folder, domain)
             raise known from err
         self._record(log_folder, status, domain)
         return status
+
+    def _fail(self, error: ExecutorError | SigningError, log_folder: Path, domain: LocalTrustDomain) -> None:
+        """Record an error, and have it say where."""
+        self._report["error"] = error_wire(error)
+        self._record(log_folder, status_of(error), domain)
+        error.run_id, error.record = self._run_id, str(self._report["record"])
 
     def _journey(
         self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain

@@ -20,6 +20,7 @@ from signing.errors import SigningError, VerificationError
 
 RESULT_SCHEMA = "executor.result/v1"
 ERROR_SCHEMA = "executor.error/v1"
+_CAUSES_MAX = 8
 Status = tuple[str, Exit]
 
 # The first that fits counts, so leaves stand before their bases.
@@ -77,8 +78,9 @@ def render_error(error: BaseException) -> str:
     """Return an error for people: what happened, the chain of causes, and what to do."""
     wire = error_wire(error)
     lines = [f"error: {wire['message']}"]
-    cause = error.__cause__
-    while cause is not None:
+    cause, depth = error.__cause__, 0
+    while cause is not None and depth < _CAUSES_MAX:
+        depth += 1
         text = str(getattr(cause, "message", "") or cause).strip()
         if text and text not in lines[0]:
             lines.append(f"  cause: {' '.join(text.split())[:300]}")

@@ -9,9 +9,10 @@ import pytest
 
 from executor import pipeline
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
-from executor.events import Events
+from executor.events import Events, Subscriber
 from executor.home import Home
 from executor.pipeline import Run, prepare
+from executor.report import failure_wire, render_error
 from executor.stages import Context
 from signing.domain import TRUSTED_ROOT, identity_of
 from signing.errors import SigningError
@@ -73,13 +74,14 @@ class World:
         }
         self.job_file = folder / "job.json"
         self.cancel = False
+        self.subscribers: tuple[Subscriber, ...] = ()
 
     def run(self, *scripts: Script, image_id: str | None = None) -> dict[str, Any]:
         self.job_file.write_text(json.dumps(self.document))
         prepared = prepare(self.job_file, home=self.home)
         self.engine = FakeEngine(*scripts, image_id=image_id or prepared.plan.job.image_id)
         context = Context(home=self.home, engine=self.engine, cancelled=lambda: self.cancel)
-        events = Events("run-1", (self.events.append,))
+        events = Events("run-1", self.subscribers or (self.events.append,))
         return Run(prepared, run_id="run-1", target=self.target, context=context, events=events).execute()
 
     def record(self) -> dict[str, Any]:
@@ -235,10 +237,35 @@ def test_an_engine_with_another_image_is_refused_before_anything_starts(world: W
 def test_an_input_of_another_digest_is_refused_before_anything_starts(world: World, tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(b"x")
     world.document["inputs"] = {"table": {"uri": "table", "sha256": "0" * 64}}
-    with pytest.raises(RequestError, match="the job names"):
+    with pytest.raises(RequestError, match="the job names") as refused:
         world.run(job)
     assert world.engine.requests == []
     assert world.nothing_left()
+    assert "the job names" in render_error(refused.value)
+    assert refused.value.record == str(world.home.log / "run-1/record.json")
+    assert failure_wire(refused.value)["record"] == refused.value.record
+    assert world.record()["exit_code"] == 21
+
+
+def test_a_full_disk_is_the_hosts_fault_and_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("executor.release._write", full)
+    with pytest.raises(HostError, match="No space left") as failed:
+        world.run(job, inventory(), replay())
+    assert world.record()["exit_code"] == 30
+    assert "No space left" in render_error(failed.value)
+    assert world.nothing_left()
+
+
+def test_a_subscriber_that_fails_is_dropped_and_decides_over_nothing(world: World) -> None:
+    def gone(event: dict[str, Any]) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    world.subscribers = (gone, world.events.append)
+    assert world.run(job, inventory(), replay())["status"] == "released"
+    assert [e["seq"] for e in world.events] == list(range(len(world.events)))
 
 
 def test_a_run_that_is_cancelled_during_inspection_releases_nothing(world: World) -> None:
