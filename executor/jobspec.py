@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from executor.errors import RequestError
 from signing.manifest import BUNDLE_SUFFIX
 
-API_VERSION = "executor/v1"
 _FILE_BYTES_MAX = 1 << 20
 MIB = 1 << 20
 

@@ -5,8 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from executor.canonical import canonical_json
-from signing.encoding import sha256_hex
+from signing.encoding import canonical_json, sha256_hex
 from signing.local import LocalTrustDomain
 from signing.manifest import BUNDLE_SUFFIX
 from signing.statement import PREDICATE_RECORD, Statement

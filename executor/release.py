@@ -12,11 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from executor.canonical import canonical_json
 from executor.errors import HostError, RequestError
 from executor.gate import Approved
 from signing.domain import TRUSTED_ROOT
-from signing.encoding import sha256_hex
+from signing.encoding import canonical_json, sha256_hex
 from signing.local import LocalSigner, LocalTrustDomain
 from signing.manifest import BUNDLE_SUFFIX, CHECKSUMS, MANIFEST, PROVENANCE, Manifest, ManifestFile
 from signing.statement import PREDICATE_ARTIFACT, PREDICATE_MANIFEST, PREDICATE_PROVENANCE, Statement

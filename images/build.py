@@ -234,7 +234,7 @@ def check_expected(image: Image, lock: ImageLock) -> None:
 
 def canonical_json(value: object) -> bytes:
     """Return JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _manifest(config: bytes, built: list[Layer]) -> bytes:

@@ -16,7 +16,6 @@ class Definition:
     name: str
     epoch: int
     architecture: str
-    suite: str
     deb_roots: tuple[str, ...]
     python: str
     platforms: tuple[str, ...]
@@ -56,7 +55,6 @@ def _parse(path: Path) -> Definition:
         name=doc["name"],
         epoch=doc["epoch"],
         architecture=doc["architecture"],
-        suite=doc["debian"]["suite"],
         deb_roots=tuple(doc["debian"]["roots"]),
         python=wheels["python"],
         platforms=tuple(wheels["platforms"]),

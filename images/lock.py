@@ -68,11 +68,6 @@ class ImageLock:
     expect: Expected
     digest: str
 
-    def version_of(self, package: str) -> str | None:
-        """Return the locked version of a wheel, or None where the image has none."""
-        found = (i.version for i in self.inputs if i.kind == "wheel" and i.name == package)
-        return next(found, None)
-
 
 def lock_path(name: str) -> Path:
     """Return where the lock of an image lies in this distribution.

@@ -1,11 +1,14 @@
 """What every test shares: the worker's modules importable as they are in the image, and a home of its own."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Where `make image` put the packages and layers, before every test got a home of its own.
+MADE_WITH = os.environ.get("EXECUTOR_HOME")
 sys.path.insert(0, str(ROOT / "images"))
 
 

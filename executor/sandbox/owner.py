@@ -76,6 +76,11 @@ def labels_for(home: Home, run_id: str, *, wall_seconds: float) -> tuple[tuple[s
     return ((LABEL_OWNER, str(owner)), (LABEL_RUN, run_id), (LABEL_HOME, _home_id(home)))
 
 
+def home_label(home: Home) -> str:
+    """Return the label, as `name=value`, of every container that belongs to a state directory."""
+    return f"{LABEL_HOME}={_home_id(home)}"
+
+
 def claim_run_folder(home: Home, run_id: str, *, wall_seconds: float) -> Path:
     """Make the folder of a run, with its owner in it."""
     folder = home.runs / run_id
@@ -100,8 +105,7 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
         What was removed, for people and records.
     """
     removed = []
-    label = f"{LABEL_HOME}={_home_id(home)}"
-    for container in engine.owned(label) if engine is not None else []:
+    for container in engine.owned(home_label(home)) if engine is not None else []:
         owner = parse_owner(container.labels.get(LABEL_OWNER, ""))
         if engine is not None and owner is not None and not owner.alive:
             with contextlib.suppress(HostError):  # the next sweep tries again

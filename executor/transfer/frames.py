@@ -68,11 +68,6 @@ class FrameDecoder:
             frames.append(Chunk(payload) if kind == b"B" else Message(_parse(payload)))
         return frames
 
-    @property
-    def pending(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return bool(self._buffer)
-
 
 def encode_message(value: dict[str, Any]) -> bytes:
     """Return a JSON frame for the worker."""

@@ -1,13 +1,19 @@
 """What tests against the real engine share. `make test` sees to it that the engine runs and the image is there."""
 
+import contextlib
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from executor.home import open_home
+from executor.sandbox.docker import DockerEngine
+from executor.sandbox.owner import home_label
 
 SCRIPTS = Path(__file__).parents[1] / "data/scripts"
 LIMITS = {
@@ -77,6 +83,17 @@ class Host:
         done = self.call("run", str(job), "--out", str(target), "--json")
         return done, target
 
+    def run_watched(self, job: Path, home: Path) -> tuple[Finished, Path, int]:
+        """Run a job, and return beside the rest the most that the state directory held on the way, in bytes."""
+        target, peak = self.folder / f"release-{job.stem}", 0
+        command = self.command("run", str(job), "--out", str(target), "--json")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            while process.poll() is None:
+                peak = max(peak, disk_bytes(home))
+                time.sleep(0.01)
+            assert process.stdout is not None
+            return Finished(process.returncode, process.stdout.read(), ""), target, peak
+
     def record(self, done: Finished) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(Path(done.json["record"]).read_text())
         return document
@@ -88,13 +105,14 @@ def host(tmp_path: Path, home: Path) -> Host:
 
 
 def containers() -> str:
-    """List the names of the executor's containers, in any state."""
-    from executor.sandbox.docker import DockerEngine
-    from executor.sandbox.owner import LABEL_RUN
-
-    return " ".join(c.name for c in DockerEngine().owned(LABEL_RUN))
+    """List the names of the containers of this test's state directory, running or not."""
+    return " ".join(c.name for c in DockerEngine().owned(home_label(open_home())))
 
 
 def disk_bytes(folder: Path) -> int:
     """Add up what a folder takes on disk."""
-    return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_symlink()) if folder.exists() else 0
+    total = 0
+    for path in folder.rglob("*") if folder.exists() else ():
+        with contextlib.suppress(FileNotFoundError):
+            total += path.lstat().st_blocks * 512
+    return total

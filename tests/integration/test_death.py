@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from executor.home import open_home
+from executor.sandbox.docker import DockerEngine
+from executor.sandbox.owner import home_label
 from tests.integration.conftest import Host, containers
 
 
@@ -52,14 +55,11 @@ def test_a_killed_executor_leaves_no_release_and_the_next_one_cleans_up(host: Ho
 
 
 def test_the_container_of_a_killed_executor_ends_by_itself(host: Host) -> None:
-    from executor.sandbox.docker import DockerEngine
-    from executor.sandbox.owner import LABEL_RUN
-
     with running(host, host.script_job("sleep"), host.folder / "release") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
     engine = DockerEngine()
-    (orphan,) = engine.owned(LABEL_RUN)
+    (orphan,) = engine.owned(home_label(open_home()))
     assert engine.wait(orphan.container_id, seconds=10)
     assert engine.state(orphan.container_id).exit_code == 125
     host.call("doctor")

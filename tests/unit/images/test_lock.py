@@ -24,8 +24,7 @@ def test_the_lock_pins_everything_by_digest_and_names_no_place() -> None:
     assert all(len(i.sha256) == 64 and i.size > 0 for i in lock.inputs)
     assert b"://" not in RAW
     assert len(RAW) < 40_000
-    assert lock.version_of("torch") == "2.13.0+cpu"
-    assert lock.version_of("absent") is None
+    assert ("torch", "2.13.0+cpu") in {(i.name, i.version) for i in lock.inputs}
 
 
 @pytest.mark.parametrize(

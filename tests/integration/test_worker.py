@@ -1,0 +1,80 @@
+"""The worker's own code, run in the image: what needs torch, onnx and pyarrow cannot be tested on the host."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Host
+
+
+def report(host: Host, script: str, name: str) -> dict[str, Any]:
+    job = host.script_job(script, {"name": name, "role": "report"}, limits={"memory_bytes": 1 << 30})
+    done, target = host.run(job)
+    assert done.code == 0, done.stderr
+    document: dict[str, Any] = json.loads((target / "artifacts" / name).read_text())
+    return document
+
+
+def test_tables_that_would_train_to_nonsense_are_refused_saying_why(host: Host) -> None:
+    said = report(host, "tables", "said.json")
+    assert said.pop("good") == "taken"
+    assert said.pop("arrow") == [[0, 1], [1, 0]]
+    expected = {
+        "no column": "no column 'label'",
+        "null label": "column 'label'",
+        "text ids": "column 'id' is string",
+        "same id twice": "an id of its own",
+        "negative label": "labels must count from 0",
+        "huge label": "labels must count from 0",
+        "ragged features": "fixed-size list",
+        "null feature": "empty values",
+        "infinite feature": "not finite",
+        "no train split": "no node has the split 'train'",
+        "no nodes": "needs nodes",
+        "unknown node": "does not have",
+    }
+    assert set(said) == set(expected)
+    for name, words in expected.items():
+        assert words in said[name], name
+
+
+def test_an_onnx_that_hides_something_is_seen_through(host: Host) -> None:
+    seen = report(host, "onnx_inventory", "seen.json")
+    assert seen.pop("good") == [["::Relu"], []]
+    assert seen.pop("stripped") == []
+    assert "::Hidden" in seen.pop("subgraph")[0]
+    assert "::Hidden" in seen.pop("deep")[0]
+    expected = {
+        "too deep": "ONNX-DEPTH",
+        "function": "ONNX-LOCAL-FUNCTION",
+        "external": "ONNX-EXTERNAL-DATA",
+        "external in constant": "ONNX-EXTERNAL-DATA",
+        "training": "ONNX-TRAINING-INFO",
+        "metadata": "ONNX-METADATA",
+        "node metadata": "ONNX-METADATA",
+        "documentation": "ONNX-METADATA",
+        "two imports": "ONNX-OPSET-IMPORT",
+        "alias import": "ONNX-OPSET-IMPORT",
+        "other import": "ONNX-OPSET-IMPORT",
+        "no node": "ONNX-EMPTY-GRAPH",
+        "unknown field": "ONNX-UNKNOWN-FIELD",
+        "repeated field": "ONNX-FORM",
+        "other order": "ONNX-FORM",
+        "polyglot": "ONNX-POLYGLOT",
+        "cut off": "ONNX-MALFORMED",
+        "empty": "ONNX-EMPTY-GRAPH",
+    }
+    assert set(seen) == set(expected)
+    for name, finding in expected.items():
+        assert finding in seen[name][1], name
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [("leave_well", 0, ""), ("leave_badly", 10, "no rows in the table"), ("not_a_number", 10, "only finite numbers")],
+)
+def test_how_a_script_ends_is_how_its_job_ends(host: Host, script: str, code: int, words: str) -> None:
+    done, _ = host.run(host.script_job(script, {"name": "a.txt"}))
+    assert done.code == code, done.stderr
+    assert words in done.json["outcome"]["reason"]
