@@ -28,8 +28,9 @@ def changed(change):
 
 def nested(depth):
     graph = helper.make_graph([helper.make_node("Hidden", [], ["y"])], "leaf", [], [value("y")])
+    plain = helper.make_graph([helper.make_node("Constant", [], ["y"], value_float=1.0)], "plain", [], [value("y")])
     for _ in range(depth):
-        node = helper.make_node("If", ["c"], ["y"], then_branch=graph, else_branch=graph)
+        node = helper.make_node("If", ["c"], ["y"], then_branch=graph, else_branch=plain)
         graph = helper.make_graph([node], "level", [], [value("y")])
     return model(*graph.node)
 
