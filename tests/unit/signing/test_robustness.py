@@ -21,6 +21,7 @@ from tests.unit.signing.conftest import Signed, expectations
 from tests.unit.signing.test_bundle import sign
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_every_changed_byte_of_a_certificate_is_refused(domain: LocalTrustDomain) -> None:
     bundle, expect = sign(domain), expectations(domain)
     for position in range(len(bundle.certificate)):

@@ -90,7 +90,7 @@ def test_the_wall_limit_kills(bench: Bench) -> None:
     began = time.monotonic()
     outcome = bench.run(wait_for_kill, wall=0.5).outcome
     assert outcome.kind is OutcomeKind.TIMED_OUT
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert bench.engine.removed == ["container-1"]
 
 
