@@ -10,14 +10,13 @@ from types import FrameType
 from typing import Any, TextIO
 
 from executor.cli.progress import people
-from executor.errors import ExecutorError, RequestError
+from executor.errors import RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
 from executor.pipeline import Run, new_run_id, prepare
 from executor.report import failure_wire
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
-from signing.errors import SigningError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +41,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         events = Events(run_id, tuple(subscribers))
         try:
             result = _run(args, run_id, events)
-        except (ExecutorError, SigningError, KeyboardInterrupt) as err:
+        except BaseException as err:  # whatever ends the run, its events end with a result
             events.emit("result", result=failure_wire(err))
             raise
         events.emit("result", result=result)

@@ -1,12 +1,13 @@
 """The job file's border, from both sides."""
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
 
 from executor.errors import RequestError
-from executor.jobspec import JobSpec, job_schema, parse_job
+from executor.jobspec import JobSpec, job_schema, load_job, parse_job
 
 TRAIN = {"apiVersion": "executor/v1", "kind": "train"}
 SCRIPT = {"apiVersion": "executor/v1", "kind": "script", "code": {"path": "a.py"}, "outputs": [{"name": "a.txt"}]}
@@ -104,6 +105,22 @@ def test_a_script_job_without_code_or_outputs_is_refused() -> None:
 def test_text_that_is_no_plain_mapping_is_refused(text: bytes) -> None:
     with pytest.raises(RequestError):
         parse_job(text, source="job")
+
+
+def test_a_job_file_up_to_the_limit_is_read_and_one_byte_more_is_refused(tmp_path: Path) -> None:
+    text = json.dumps(TRAIN)
+    path = tmp_path / "job.json"
+    path.write_text(text.ljust(1 << 20))
+    assert load_job(path) == parse(TRAIN)
+    path.write_text(text.ljust((1 << 20) + 1))
+    with pytest.raises(RequestError, match="larger than"):
+        load_job(path)
+
+
+@pytest.mark.parametrize("names", [("a.txt", "a.txt/b"), ("a.sigstore.json",), ("a/b", "a")])
+def test_output_names_that_a_release_could_not_hold_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(RequestError, match="output"):
+        parse(SCRIPT | {"outputs": [{"name": n} for n in names]})
 
 
 def test_a_yaml_date_in_params_is_refused_because_it_is_no_json() -> None:

@@ -138,6 +138,11 @@ def test_inspections_see_the_quarantine_and_neither_code_nor_inputs(world: World
     assert all("quarantine" in m.source for r in world.engine.requests[1:] for m in r.mounts if str(m.target) == "/in")
 
 
+@pytest.mark.parametrize(("claimed", "kept"), [(256, 256), (257, 0)])
+def test_metrics_are_recorded_up_to_their_limit(claimed: int, kept: int) -> None:
+    assert len(pipeline._metrics({"metrics": {str(n): n for n in range(claimed)}})) == kept
+
+
 def test_events_are_numbered_without_gaps(world: World) -> None:
     world.run(job, inventory(), replay())
     assert [e["seq"] for e in world.events] == list(range(len(world.events)))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from executor.errors import HostError, ImageMismatchError
+from executor.sandbox import session as session_module
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.outcome import OutcomeKind
@@ -162,6 +163,39 @@ def test_a_broken_protocol_is_the_jobs_fault_and_ends_it(bench: Bench, step: Any
     outcome = bench.run(attack(step)).outcome
     assert (outcome.kind, outcome.limit) == (OutcomeKind.JOB_FAILED, "protocol")
     assert bench.engine.removed == ["container-1"]
+
+
+def progress(count: int, values: dict[str, float]) -> Script:
+    def job(worker: Worker) -> None:
+        for _ in range(count):
+            worker.say(type="progress", values=values)
+        worker.finish()
+
+    return job
+
+
+def test_progress_with_as_many_and_as_long_names_as_allowed_passes(bench: Bench) -> None:
+    values = {f"{number:02d}" + "n" * 62: 1.0 for number in range(64)}
+    assert bench.run(progress(1, values)).outcome.kind is OutcomeKind.SUCCEEDED
+
+
+def test_messages_up_to_the_limit_pass_and_one_more_ends_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_MESSAGES_MAX", 4)  # three of progress and the result
+    for count, limit in ((3, None), (4, "protocol")):
+        (tmp_path / str(count)).mkdir()
+        assert Bench(tmp_path / str(count)).run(progress(count, {"a": 1.0})).outcome.limit == limit
+
+
+def test_bytes_of_messages_up_to_the_limit_pass_and_one_more_ends_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len('{"type":"progress","values":{"a":1.0}}') + len('{"type":"result","result":{}}')
+    for limit, stopped in ((size, None), (size - 1, "protocol")):
+        monkeypatch.setattr(session_module, "_MESSAGE_BYTES_MAX", limit)
+        (tmp_path / str(limit)).mkdir()
+        assert Bench(tmp_path / str(limit)).run(progress(1, {"a": 1.0})).outcome.limit == stopped
 
 
 def test_a_job_that_ends_inside_an_output_sent_nothing(bench: Bench) -> None:

@@ -46,7 +46,7 @@ def nested(depth: int) -> bytes:
 
 
 def test_nesting_up_to_the_limit_passes_and_one_deeper_is_refused() -> None:
-    assert len(FrameDecoder().feed(frame(b"J", nested(31)))) == 1
+    assert len(FrameDecoder().feed(frame(b"J", nested(32)))) == 1
     with pytest.raises(JobError, match="nested"):
         FrameDecoder().feed(frame(b"J", nested(33)))
 
