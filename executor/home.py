@@ -15,13 +15,23 @@ class Home:
 
     @property
     def cas(self) -> Path:
-        """Inputs and image packages by digest."""
+        """Everything that is kept by digest, jobs' inputs among it."""
         return self.folder("cas")
 
     @property
-    def layers(self) -> Path:
-        """Finished image layers by what they are made of."""
-        return self.folder("cas/layers")
+    def blobs(self) -> Path:
+        """Packages and layers of images. A cache: it may be deleted at any time."""
+        return self.folder("cas/blobs")
+
+    @property
+    def bytecode(self) -> Path:
+        """Bytecode that this machine compiled for images. A cache."""
+        return self.folder("cas/bytecode")
+
+    @property
+    def memo(self) -> Path:
+        """Notes on what image layers came out as. A cache."""
+        return self.folder("cas/memo")
 
     @property
     def runs(self) -> Path:

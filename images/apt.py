@@ -1,48 +1,45 @@
 """Resolve and download Debian packages with an apt state of its own, apart from what the machine has installed.
 
-apt itself checks the chain InRelease signature -> Packages -> sha256 with the machine's configured keyrings and
-sources; this module adds an empty package status, so that the answer does not depend on the machine.
+Where packages come from is the machine's configuration. What they must be is not: digests are taken from indexes whose
+signatures are checked in `images.debian`, and what is downloaded is held against the lock.
 """
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from images.errors import InputError
+from images.debian import DebRecord, read_index
+from images.errors import InputError, SourceError
+from images.lock import SignedIndex
 
 _SECONDS_MAX = 600
-_INSTALL = re.compile(r"^Inst (\S+) \((\S+) ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebRecord:
-    """What the signed package index says of one package."""
-
-    name: str
-    version: str
-    filename: str
-    size: int
-    sha256: str
+_INSTALL = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ")
+_ORIGINS = ("", "-updates", "-security")
 
 
 class IsolatedApt:
-    """A temporary apt state. Use as a context manager; entering refreshes the package lists."""
+    """A temporary apt state. Use as a context manager; entering refreshes the package lists.
 
-    def __init__(self, *, architecture: str) -> None:
+    Args:
+        architecture: Debian architecture.
+        installed: Control paragraphs of packages that apt shall take as installed, joined by empty lines.
+    """
+
+    def __init__(self, *, architecture: str, installed: str = "") -> None:
         self._architecture = architecture
+        self._installed = installed
         self._scratch = tempfile.TemporaryDirectory(prefix="executor-apt-")
         self._root = Path(self._scratch.name)
 
     def __enter__(self) -> Self:
         for part in ("lists/partial", "archives/partial"):
             (self._root / part).mkdir(parents=True)
-        (self._root / "status").touch()
-        self._run("apt-get", "update", "-qq")
+        (self._root / "status").write_text(self._installed)
+        self._run("apt-get", "update", "-qq", "--error-on=any")
         return self
 
     def __exit__(
@@ -50,36 +47,52 @@ class IsolatedApt:
     ) -> None:
         self._scratch.cleanup()
 
-    def resolve(self, roots: Sequence[str]) -> list[DebRecord]:
-        """Return the packages that the roots need, themselves included, sorted by name.
+    def choose(self, packages: Sequence[str]) -> dict[str, str]:
+        """Return name and version of what apt would install to have the packages, in their newest versions.
 
         Raises:
-            InputError: apt cannot satisfy them, or a package has no sha256 in the index.
+            SourceError: apt cannot satisfy them.
         """
-        out = self._run("apt-get", "install", "--simulate", "--no-install-recommends", *roots)
-        chosen = sorted(m.groups() for line in out.splitlines() if (m := _INSTALL.match(line)))
-        return [self._record(name, version) for name, version in chosen]
+        out = self._run("apt-get", "install", "--simulate", "--no-install-recommends", *packages)
+        return dict(m.groups() for line in out.splitlines() if (m := _INSTALL.match(line)))
+
+    def records(
+        self, chosen: Mapping[str, str], *, release: str, signers: Sequence[str]
+    ) -> tuple[list[DebRecord], list[SignedIndex]]:
+        """Return what the signed indexes of a Debian release say of chosen packages, sorted by name.
+
+        Args:
+            chosen: Versions by name.
+            release: Codename; its updates and security updates count as part of it.
+            signers: Fingerprints of primary keys, one of which must have signed each index.
+
+        Raises:
+            InputError: An index is not signed by one of them, or no such index names a chosen package.
+        """
+        found: dict[tuple[str, str], DebRecord] = {}
+        indexes = []
+        for path in sorted((self._root / "lists").glob("*_InRelease")):
+            if not path.name.endswith(tuple(f"_dists_{release}{o}_InRelease" for o in _ORIGINS)):
+                continue
+            signed, records = read_index(path, architecture=self._architecture, signers=signers)
+            indexes.append(signed)
+            for record in records:
+                found.setdefault((record.name, record.version), record)
+        missing = sorted(f"{n} {v}" for n, v in chosen.items() if (n, v) not in found)
+        if missing:
+            raise InputError(
+                f"no signed index of Debian {release} names {missing[0]}",
+                hint=f"this machine's apt sources must carry {release}, its updates and its security updates",
+            )
+        return [found[item] for item in sorted(chosen.items())], indexes
 
     def download(self, packages: Sequence[tuple[str, str]], target: Path) -> None:
         """Download exact versions into a directory.
 
         Raises:
-            InputError: A version cannot be had from the configured sources any more.
+            SourceError: A version cannot be had from the configured sources any more.
         """
         self._run("apt-get", "download", "-qq", *(f"{name}={version}" for name, version in packages), cwd=target)
-
-    def _record(self, name: str, version: str) -> DebRecord:
-        stanza = self._run("apt-cache", "show", "--no-all-versions", f"{name}={version}").split("\n\n")[0]
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if re.match(r"^[A-Za-z0-9-]+: ", line))
-        if "SHA256" not in fields:
-            raise InputError(f"package index has no sha256 for {name} {version}")
-        return DebRecord(
-            name=name,
-            version=version,
-            filename=fields["Filename"].rsplit("/", 1)[-1],
-            size=int(fields["Size"]),
-            sha256=fields["SHA256"],
-        )
 
     def _run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
         options = {
@@ -90,15 +103,21 @@ class IsolatedApt:
             "APT::Architectures": self._architecture,
             "APT::Sandbox::User": "root",
             "APT::Install-Suggests": "false",
+            "Acquire::GzipIndexes": "false",  # the signed digest is that of the uncompressed index
+            "Acquire::Languages": "none",
         }
         command = [program, *(f"-o{key}={value}" for key, value in options.items()), *arguments]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_MAX, cwd=cwd, check=False)
         except FileNotFoundError as err:
-            raise InputError(
-                f"{program} is not installed", hint="locking and fetching Debian packages needs apt"
+            raise SourceError(
+                f"{program} is not installed",
+                hint="locking and fetching Debian packages needs apt; `executor image pull --inputs` does not",
             ) from err
         if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InputError(f"{program} {arguments[0]} failed: {reason}", hint="check this machine's apt sources")
+            lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["no output"]
+            raise SourceError(
+                f"{program} {arguments[0]} failed: {lines[0].removeprefix('E: ')}",
+                hint="check this machine's apt sources, or take the packages from a registry: executor image pull --inputs",
+            )
         return done.stdout

@@ -1,255 +1,143 @@
-"""Build an image from its lock: the same digest, bit for bit, from the lock alone.
+"""Build layers from locked inputs: the same bytes from the same lock, on any machine.
 
-Layers are uncompressed tar, so that a layer's blob digest is its diff ID and no compressor has to be trusted. The
-archive is an OCI image layout and a docker-archive at once. Nothing here needs root or a container engine.
+Nothing here needs root, a container engine or a shell, and no code of any package is run. A layer is built, hashed and
+held against the lock while it is written; one that differs is not kept.
 """
 
-import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from images import layers
-from images.bytecode import ImageInterpreter
-from images.definition import Definition
-from images.errors import NotReproducedError
-from images.inputs import InputStore
+from images.bytecode import Bytecode, BytecodeCache, ImageInterpreter, compile_groups, sources_among
+from images.errors import NotReproducedError, UnsafeEntryError
+from images.layers import Group, arrange, compiler_entries, layer_groups, layer_plan
 from images.lock import ImageLock, LockedInput
-from images.tar import Entry, Kind, end_of_archive, header, padding, write_tar
+from images.oci import Layer
+from images.recipe import Recipe
+from images.store import Blob, BlobStore
+from images.tar import Entry, Kind, write_tar
 
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One built layer: its name, digest in hex, size in bytes, and the file that holds it."""
-
-    name: str
-    sha256: str
-    size: int
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """A built image.
-
-    Attributes:
-        layers: In order, the operating system first.
-        config: The OCI image configuration; its sha256 is the image ID in Docker's classic store.
-        manifest: The OCI manifest; its sha256 is the image ID in the containerd store.
-        name: What the archive calls it, for people.
-        epoch: Time of every archive member.
-    """
-
-    layers: tuple[Layer, ...]
-    config: bytes
-    manifest: bytes
-    name: str
-    epoch: int
-
-    @property
-    def image_id(self) -> str:
-        """Digest of the configuration, as `sha256:` and hex."""
-        return "sha256:" + hashlib.sha256(self.config).hexdigest()
-
-    @property
-    def manifest_digest(self) -> str:
-        """Digest of the manifest, as `sha256:` and hex."""
-        return "sha256:" + hashlib.sha256(self.manifest).hexdigest()
-
-    def archive(self) -> Iterator[bytes]:
-        """Yield the archive's bytes."""
-        blobs: list[tuple[str, bytes | Path]] = [
-            (hashlib.sha256(b).hexdigest(), b) for b in (self.config, self.manifest)
-        ]
-        blobs += [(layer.sha256, layer.path) for layer in self.layers]
-        members: dict[str, bytes | Path] = {f"blobs/sha256/{digest}": blob for digest, blob in blobs}
-        members["index.json"] = canonical_json(self._index())
-        members["manifest.json"] = canonical_json(self._docker_manifest())
-        members["oci-layout"] = canonical_json({"imageLayoutVersion": "1.0.0"})
-        for folder in ("blobs", "blobs/sha256"):
-            yield header(Entry(path=folder, kind=Kind.DIRECTORY), epoch=self.epoch)
-        for path, content in sorted(members.items()):
-            yield from self._member(path, content)
-        yield end_of_archive()
-
-    def _member(self, path: str, content: bytes | Path) -> Iterator[bytes]:
-        entry = Entry(path=path, kind=Kind.FILE)
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        yield header(entry, epoch=self.epoch, size=size)
-        if isinstance(content, bytes):
-            yield content
-        else:
-            with content.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-        yield padding(size)
-
-    def _index(self) -> dict[str, Any]:
-        media_type = "application/vnd.oci.image.manifest.v1+json"
-        entry = {"mediaType": media_type, "digest": self.manifest_digest, "size": len(self.manifest)}
-        return {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]}
-
-    def _docker_manifest(self) -> list[dict[str, Any]]:
-        blob = "blobs/sha256/"
-        tag = f"sealed-executor/{self.name}:{self.image_id[7:19]}"
-        paths = [blob + layer.sha256 for layer in self.layers]
-        return [{"Config": blob + self.image_id[7:], "RepoTags": [tag], "Layers": paths}]
+Say = Callable[[str], None]
 
 
 class Builder:
-    """Builds the layers of one definition, keeping each in a cache by what it is made of.
+    """Builds the layers of one image, in order.
 
     Args:
-        definition: What the image is made of.
-        store: Where the locked inputs lie.
-        cache: Directory for finished layers.
-        checkout: Root of the project's sources, for the worker layer.
-        say: Told what is being built, for a person who waits.
+        recipe: The rules.
+        inputs: The locked inputs.
+        store: Where they lie.
+        bytecode: Folder of compiled bytecode; None compiles everything anew and keeps nothing.
+        say: Told what is being done, for a person who waits.
     """
 
     def __init__(
-        self, definition: Definition, *, store: InputStore, cache: Path, checkout: Path, say: Callable[[str], None]
+        self, recipe: Recipe, inputs: Sequence[LockedInput], *, store: BlobStore, bytecode: Path | None, say: Say
     ) -> None:
-        self._definition = definition
+        self._recipe = recipe
+        self._inputs = tuple(inputs)
         self._store = store
-        self._cache = cache
-        self._checkout = checkout
         self._say = say
-        self._os: list[Entry] | None = None
+        interpreter = [i.sha256 for i in self._inputs if i.kind == "deb" and i.name in recipe.compiler]
+        self._cache = BytecodeCache(bytecode, interpreter=interpreter)
+        self._owners: dict[str, tuple[str, tuple[object, ...]]] = {}
+        self.compiled = 0
+        self.layers = dict(layer_plan(recipe, self._inputs))
 
-    def build(self, inputs: tuple[LockedInput, ...]) -> Image:
-        """Build the image from its locked inputs."""
-        plan = layers.layer_plan(self._definition, inputs)
-        debs = plan[0][1]
-        built = [self._package_layer(name, items, debs) for name, items in plan]
-        built.append(self._worker_layer(debs))
-        config = self._config(built)
-        return Image(
-            layers=tuple(built),
-            config=config,
-            manifest=_manifest(config, built),
-            name=self._definition.name,
-            epoch=self._definition.epoch,
-        )
+    def write(self, name: str, out: BinaryIO, *, observe: Callable[[Entry], Entry] | None = None) -> Layer:
+        """Write one layer.
 
-    def _package_layer(self, name: str, items: tuple[LockedInput, ...], debs: tuple[LockedInput, ...]) -> Layer:
-        digests = [i.sha256 for i in items]
-        key = self._key(name, [*digests, *(d.sha256 for d in debs)])
+        Args:
+            name: Of the layer.
+            out: Where its bytes go.
+            observe: Sees each entry before it is written, and may wrap its content.
 
-        def entries() -> list[Entry]:
-            plain = (
-                self._os_entries(debs) if name == "os" else layers.wheel_entries(self._definition, items, self._store)
+        Raises:
+            InputError: An input is missing, or not what the lock names.
+            UnsafeEntryError: An input holds what no image may hold, or two inputs disagree on a path.
+        """
+        with ExitStack() as open_files:
+            groups = layer_groups(
+                name, self.layers[name], recipe=self._recipe, store=self._store, open_files=open_files
             )
-            with ImageInterpreter(self._os_entries(debs), version=self._definition.python) as interpreter:
-                return layers.with_bytecode(plain, interpreter)
+            code = self._bytecode(groups)
+            plain = [e for group in groups for e in group]
+            entries = arrange([*plain, *(Entry(path=p, kind=Kind.FILE, data=d) for p, d in code.items())])
+            self._claim(name, entries)
+            written = write_tar(out, map(observe, entries) if observe else entries, epoch=self._recipe.epoch)
+        return Layer(name=name, sha256=written.sha256, size=written.size)
 
-        return self._cached(name, key, entries)
+    def _claim(self, name: str, entries: Iterable[Entry]) -> None:
+        """Refuse a layer that would cover a file of a lower one: which of them counts must not depend on the order."""
+        for entry in entries:
+            if entry.kind is Kind.DIRECTORY:
+                continue
+            owner, identity = self._owners.setdefault(entry.path, (name, entry.identity))
+            if identity != entry.identity:
+                raise UnsafeEntryError(f"layers {owner!r} and {name!r} bring other content for one path: {entry.path}")
 
-    def _worker_layer(self, debs: tuple[LockedInput, ...]) -> Layer:
-        plain = layers.worker_entries(self._definition, self._checkout)
-        sources = [hashlib.sha256(e.path.encode() + b"\0" + e.data).hexdigest() for e in plain]
-        key = self._key("worker", [*sources, *(d.sha256 for d in debs)])
+    def _bytecode(self, groups: Sequence[Group]) -> Bytecode:
+        sources = [found for group in groups if (found := sources_among(group))]
+        keys = [self._cache.key(s) for s in sources]
+        known = {key: code for key in keys if (code := self._cache.get(key)) is not None}
+        wanted = [(k, s) for k, s in zip(keys, sources, strict=True) if k not in known]
+        if wanted:
+            known |= self._compile(wanted)
+        return {path: data for key in keys for path, data in known[key].items()}
 
-        def entries() -> list[Entry]:
-            with ImageInterpreter(self._os_entries(debs), version=self._definition.python) as interpreter:
-                return layers.with_bytecode(plain, interpreter)
-
-        return self._cached("worker", key, entries)
-
-    def _os_entries(self, debs: tuple[LockedInput, ...]) -> list[Entry]:
-        if self._os is None:
-            self._os = layers.os_entries(self._definition, debs, self._store)
-        return self._os
-
-    def _key(self, name: str, parts: list[str]) -> str:
-        """Return the cache key of a layer: all that its bytes depend on, the builder's own code included."""
-        code = [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(__file__).parent.glob("*.py"))]
-        definition = self._definition
-        rules = [definition.epoch, definition.drop, definition.keep, sorted(definition.executables), definition.python]
-        return hashlib.sha256(canonical_json([name, parts, rules, code])).hexdigest()
-
-    def _cached(self, name: str, key: str, entries: Callable[[], list[Entry]]) -> Layer:
-        path, note = self._cache / f"{key}.tar", self._cache / f"{key}.json"
-        if note.exists() and path.exists():
-            known = json.loads(note.read_bytes())
-            if path.stat().st_size == known["size"]:
-                return Layer(name=name, sha256=known["sha256"], size=known["size"], path=path)
-        self._say(f"building layer {name}")
-        self._cache.mkdir(parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=self._cache)
-        with os.fdopen(fd, "wb") as out:
-            done = write_tar(out, entries(), epoch=self._definition.epoch)
-        os.replace(temporary, path)
-        note.write_bytes(canonical_json({"sha256": done.sha256, "size": done.size}))
-        return Layer(name=name, sha256=done.sha256, size=done.size, path=path)
-
-    def _config(self, built: list[Layer]) -> bytes:
-        definition = self._definition
-        created = datetime.fromtimestamp(definition.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return canonical_json(
-            {
-                "architecture": definition.architecture,
-                "os": "linux",
-                "created": created,
-                "config": {
-                    "User": definition.user,
-                    "Env": list(definition.env),
-                    "Entrypoint": list(definition.entrypoint),
-                    "WorkingDir": "/",
-                },
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}" for layer in built]},
-                "history": [
-                    {"created": created, "created_by": f"sealed-executor layer {layer.name}"} for layer in built
-                ],
-            }
-        )
+    def _compile(self, wanted: Sequence[tuple[str, Sequence[Entry]]]) -> Mapping[str, Bytecode]:
+        """The largest group starts first, so that the threads end together."""
+        ordered = sorted(wanted, key=lambda w: -sum(e.size for e in w[1]))
+        count = sum(len(s) for _, s in ordered)
+        self._say(f"compiling {count} Python sources")
+        recipe = self._recipe
+        files = compiler_entries(self._inputs, recipe=recipe, store=self._store)
+        with ImageInterpreter(files, version=recipe.python, architecture=recipe.architecture) as interpreter:
+            made = compile_groups([s for _, s in ordered], interpreter, jobs=os.cpu_count() or 1)
+        self.compiled += count
+        for (key, _), code in zip(ordered, made, strict=True):
+            self._cache.put(key, code)
+        return {key: code for (key, _), code in zip(ordered, made, strict=True)}
 
 
-def check_expected(image: Image, lock: ImageLock) -> None:
-    """Hold a built image against its lock.
+def build_layers(lock: ImageLock, builder: Builder, store: BlobStore, *, say: Say) -> int:
+    """See to it that the store has every layer that a lock expects.
+
+    Returns:
+        How many layers were built; the others were there.
 
     Raises:
-        NotReproducedError: A digest differs; the message names the first layer that does.
+        NotReproducedError: A layer came out otherwise than the lock expects. It is not kept.
+        InputError: An input is missing, or not what the lock names.
     """
-    expected = dict(lock.expect.layers)
-    for layer in image.layers:
-        if expected.get(layer.name) != f"sha256:{layer.sha256}":
+    built = 0
+    for expected in lock.expect.layers:
+        if store.has(blob_of_layer(expected)):
+            continue
+        say(f"building layer {expected.name}")
+        store.create(_expecting(expected, builder, lock.name))
+        built += 1
+    return built
+
+
+def blob_of_layer(layer: Layer) -> Blob:
+    """Return a layer as the store knows it."""
+    return Blob(name=f"layer {layer.name}", sha256=layer.sha256, size=layer.size)
+
+
+def _expecting(expected: Layer, builder: Builder, image: str) -> Callable[[BinaryIO], str]:
+    def fill(out: BinaryIO) -> str:
+        if expected.name not in builder.layers:
+            raise NotReproducedError(f"lock of image {image!r} expects a layer that its inputs do not make: {expected.name}")
+        layer = builder.write(expected.name, out)
+        if layer != expected:
             raise NotReproducedError(
-                f"layer {layer.name!r} of image {lock.name!r} is not what the lock expects",
-                hint=f"after a wanted change, write the lock anew: executor image lock {lock.name}",
+                f"layer {expected.name!r} of image {image!r} came out as sha256:{layer.sha256},"
+                f" the lock expects sha256:{expected.sha256}",
+                hint="the lock was made by another version of the builder, or is wrong: see `executor image verify`",
             )
-    if (image.image_id, image.manifest_digest) != (lock.expect.image_id, lock.expect.manifest):
-        raise NotReproducedError(
-            f"configuration of image {lock.name!r} is not what the lock expects",
-            hint=f"after a wanted change, write the lock anew: executor image lock {lock.name}",
-        )
+        return layer.sha256
 
-
-def canonical_json(value: object) -> bytes:
-    """Return JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _manifest(config: bytes, built: list[Layer]) -> bytes:
-    return canonical_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": "sha256:" + hashlib.sha256(config).hexdigest(),
-                "size": len(config),
-            },
-            "layers": [
-                {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": f"sha256:{y.sha256}", "size": y.size}
-                for y in built
-            ],
-        }
-    )
+    return fill

@@ -1,13 +1,15 @@
 """Read the files of a Debian package without running anything of it.
 
-A .deb is an `ar` archive with `control.tar.*` and `data.tar.*` (deb(5)). Only the data member is read; maintainer
-scripts are never run, and special files are refused.
+A .deb is an `ar` archive with `control.tar.*` and `data.tar.*` (deb(5)). Maintainer scripts are never run, and special
+files are refused.
 """
 
 import io
 import lzma
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.parser import HeaderParser
 
 from images.errors import UnsafeEntryError
 from images.tar import Entry, Kind
@@ -15,24 +17,61 @@ from images.tar import Entry, Kind
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
-def read_deb(data: bytes, *, name: str) -> Iterator[Entry]:
-    """Yield the package's files with usr-merged paths, in archive order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deb:
+    """A Debian package.
+
+    Attributes:
+        control: The control paragraph as it is in the package.
+        md5sums: Lines of `MD5  path`, as `dpkg --verify` and scanners read them; empty where the package has none.
+        entries: Its files with usr-merged paths, in archive order, directories left out.
+    """
+
+    control: str
+    md5sums: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The control fields by name; continued lines are joined."""
+        parsed = HeaderParser().parsestr(self.control)
+        return {key: " ".join(str(value).split()) for key, value in parsed.items()}
+
+
+def read_deb(data: bytes, *, name: str) -> Deb:
+    """Read a package.
 
     Args:
         data: The whole .deb, already checked against its digest.
         name: Package name, for messages.
 
     Raises:
-        UnsafeEntryError: A device, FIFO or a path that leaves the root.
+        UnsafeEntryError: A device, FIFO, a path that leaves the root, or no Debian package at all.
     """
-    with tarfile.open(fileobj=io.BytesIO(_data_member(data, name))) as tar:
+    try:
+        control = _control_files(_member(data, "control", name))
+        return Deb(
+            control=control.get("control", b"").decode(),
+            md5sums=control.get("md5sums", b"").decode(),
+            entries=tuple(_entries(_member(data, "data", name), name)),
+        )
+    except (tarfile.TarError, lzma.LZMAError, UnicodeDecodeError, ValueError) as err:
+        raise UnsafeEntryError(f"Debian package cannot be read: {name}") from err
+
+
+def merged(path: str) -> str:
+    """Map `/bin`, `/sbin` and `/lib*` under `/usr`, as every Debian since 12 has them."""
+    top = path.split("/", 1)[0]
+    return f"usr/{path}" if top in _MERGED else path
+
+
+def _entries(archive: bytes, name: str) -> Iterator[Entry]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             path = merged(_relative(member.name, name))
-            if not path:
+            if not path or member.isdir():
                 continue
-            if member.isdir():
-                yield Entry(path=path, kind=Kind.DIRECTORY)
-            elif member.issym():
+            if member.issym():
                 yield Entry(path=path, kind=Kind.SYMLINK, target=member.linkname)
             elif member.isfile() or member.islnk():
                 content = tar.extractfile(member)
@@ -42,10 +81,14 @@ def read_deb(data: bytes, *, name: str) -> Iterator[Entry]:
                 raise UnsafeEntryError(f"special file in Debian package {name}: {member.name}")
 
 
-def merged(path: str) -> str:
-    """Map `/bin`, `/sbin` and `/lib*` under `/usr`, as every Debian since 12 has them."""
-    top = path.split("/", 1)[0]
-    return f"usr/{path}" if top in _MERGED else path
+def _control_files(archive: bytes) -> dict[str, bytes]:
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None:
+                found[member.name.removeprefix("./")] = content.read()
+    return found
 
 
 def _relative(path: str, package: str) -> str:
@@ -55,18 +98,20 @@ def _relative(path: str, package: str) -> str:
     return "/".join(parts)
 
 
-def _data_member(deb: bytes, name: str) -> bytes:
+def _member(deb: bytes, wanted: str, name: str) -> bytes:
     if not deb.startswith(b"!<arch>\n"):
         raise UnsafeEntryError(f"not a Debian package: {name}")
     offset = 8
     while offset + 60 <= len(deb):
         header = deb[offset : offset + 60]
         size = int(header[48:58])
-        member = header[:16].rstrip().rstrip(b"/")
+        member = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
         body = deb[offset + 60 : offset + 60 + size]
-        if member == b"data.tar.xz":
+        if member == f"{wanted}.tar.xz":
             return lzma.decompress(body)
-        if member == b"data.tar":
+        if member == f"{wanted}.tar":
             return body
         offset += 60 + size + size % 2
-    raise UnsafeEntryError(f"no readable data member in Debian package: {name}", hint="known forms: .xz, uncompressed")
+    raise UnsafeEntryError(
+        f"no readable {wanted} member in Debian package: {name}", hint="known forms: .xz, uncompressed"
+    )

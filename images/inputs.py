@@ -1,130 +1,123 @@
-"""Fetch locked inputs: from the content-addressed cache, else through the machine's own apt and pip configuration.
+"""Fetch locked inputs: from the content-addressed store, else from the checkout and the machine's own apt and pip.
 
 No byte is used before its sha256 is that of the lock. Where to fetch from is the machine's business: neither the lock
 nor this module knows a mirror.
 """
 
 import hashlib
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from images.apt import IsolatedApt
-from images.definition import Definition
 from images.errors import InputError
-from images.lock import LockedInput
+from images.lock import ImageLock, LockedInput
+from images.store import Blob, BlobStore
+from images.wheelhouse import pip_download
 
-_FETCH_SECONDS_MAX = 900
-
-
-class InputStore:
-    """Locked inputs on disk, by digest. Everything read from it is checked again."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def path(self, item: LockedInput) -> Path:
-        """Return where an input lies, whether or not it is there yet."""
-        return self._root / item.sha256[:2] / item.sha256
-
-    def read(self, item: LockedInput) -> bytes:
-        """Return the bytes of an input.
-
-        Raises:
-            InputError: It is missing, or not what the lock names.
-        """
-        try:
-            data = self.path(item).read_bytes()
-        except FileNotFoundError as err:
-            raise InputError(f"locked input is missing: {item.filename}") from err
-        if len(data) != item.size or hashlib.sha256(data).hexdigest() != item.sha256:
-            raise InputError(
-                f"cached input differs from the lock: {item.kind} {item.name} {item.version}",
-                hint=f"remove {self.path(item)} and run the command again",
-            )
-        return data
-
-    def put(self, item: LockedInput, source: Path) -> None:
-        """Take a fetched file over into the store.
-
-        Raises:
-            InputError: The file is not what the lock names.
-        """
-        data = source.read_bytes()
-        actual = hashlib.sha256(data).hexdigest()
-        if actual != item.sha256:
-            package = f"{item.kind} {item.name} {item.version}"
-            raise InputError(
-                f"fetched {package} has sha256 {actual[:12]}, the lock names {item.sha256[:12]}",
-                hint="the source configured on this machine serves other bytes under the same version",
-            )
-        target = self.path(item)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(fd, "wb") as out:
-            out.write(data)
-        os.replace(temporary, target)
+CHECKOUT = Path(__file__).parents[1]
+SOURCE_FOLDERS = ("images/worker", "tools")
+_CHUNK = 1 << 20
 
 
-def fetch_missing(definition: Definition, items: Sequence[LockedInput], store: InputStore) -> int:
+def blob_of(item: LockedInput) -> Blob:
+    """Return an input as the store knows it."""
+    return Blob(name=str(item), sha256=item.sha256, size=item.size)
+
+
+def missing_inputs(items: Sequence[LockedInput], store: BlobStore) -> list[LockedInput]:
+    """Return the inputs that the store lacks."""
+    return [i for i in items if not store.has(blob_of(i))]
+
+
+def fetch_inputs(
+    lock: ImageLock, items: Sequence[LockedInput], store: BlobStore, *, checkout: Path = CHECKOUT
+) -> int:
     """Fetch what the store lacks.
+
+    Args:
+        lock: Says for which Python and architecture.
+        items: The inputs that are wanted.
+        store: Where they go.
+        checkout: Where sources are taken from.
 
     Returns:
         How many inputs were fetched.
 
     Raises:
-        InputError: One could not be had, or is not what the lock names.
+        InputError: One is not what the lock names.
+        SourceError: One could not be had.
     """
-    missing = [i for i in items if not store.path(i).exists()]
+    missing = missing_inputs(items, store)
+    for item in missing:
+        if item.kind == "source":
+            _take_source(item, checkout, store)
     debs = [i for i in missing if i.kind == "deb"]
     wheels = [i for i in missing if i.kind == "wheel"]
+    recipe = lock.recipe
     with tempfile.TemporaryDirectory(prefix="executor-fetch-") as scratch:
         folder = Path(scratch)
         if debs:
-            with IsolatedApt(architecture=definition.architecture) as apt:
+            with IsolatedApt(architecture=recipe.architecture) as apt:
                 apt.download([(i.name, i.version) for i in debs], folder)
         if wheels:
-            pip_download(definition, [f"{i.name}=={i.version}" for i in wheels], folder, with_dependencies=False)
-        _take_over(missing, folder, store)
+            pip_download(
+                [f"{i.name}==={i.version}" for i in wheels],
+                folder,
+                python=recipe.python,
+                architecture=recipe.architecture,
+                glibc=recipe.glibc,
+                constraints=None,
+            )
+        _take_over([*debs, *wheels], folder, store)
     return len(missing)
 
 
-def _take_over(items: Sequence[LockedInput], folder: Path, store: InputStore) -> None:
+def read_sources(checkout: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield path and content of every file of this project that goes into the worker layer, sorted by path.
+
+    Raises:
+        InputError: They are not there: an installed distribution does not carry them.
+    """
+    for folder in SOURCE_FOLDERS:
+        files = sorted(p for p in (checkout / folder).rglob("*.py") if "__pycache__" not in p.parts)
+        if not files:
+            raise InputError(f"no sources of the worker layer in {folder}", hint="this needs a checkout of the project")
+        for path in files:
+            yield path.relative_to(checkout).as_posix(), path.read_bytes()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _take_source(item: LockedInput, checkout: Path, store: BlobStore) -> None:
+    path = checkout / item.name
+    if not path.is_file():
+        raise InputError(
+            f"source is not in this checkout: {item.name}",
+            hint="check out the revision that the lock belongs to, or: executor image pull --inputs",
+        )
+    if sha256_of_file(path) != item.sha256:
+        raise InputError(
+            f"source differs from the lock: {item.name}",
+            hint="after a wanted change, write the lock anew: executor image lock NAME",
+        )
+    store.put_file(blob_of(item), path)
+
+
+def _take_over(items: Sequence[LockedInput], folder: Path, store: BlobStore) -> None:
     """Put fetched files into the store by what they are, whatever they are called."""
-    found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in sorted(folder.iterdir())}
+    found = {sha256_of_file(path): path for path in sorted(folder.iterdir())}
     for item in items:
         if item.sha256 not in found:
             raise InputError(
-                f"fetched {item.kind} {item.name} {item.version} is not what the lock names: sha256 {item.sha256[:12]}",
+                f"fetched {item} is not what the lock names: sha256 {item.sha256[:12]}",
                 hint="the sources configured on this machine serve other bytes under the same version",
             )
-        store.put(item, found[item.sha256])
-
-
-def pip_download(definition: Definition, requirements: Sequence[str], target: Path, *, with_dependencies: bool) -> None:
-    """Let the machine's pip download wheels for the image's Python, running no code of theirs.
-
-    Raises:
-        InputError: pip could not provide them.
-    """
-    tag = "cp" + definition.python.replace(".", "")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(target)]
-    command += ["--implementation", "cp", "--python-version", definition.python]
-    for abi in (tag, "abi3", "none"):
-        command += ["--abi", abi]
-    for platform in definition.platforms:
-        command += ["--platform", platform]
-    if not with_dependencies:
-        command.append("--no-deps")
-    done = subprocess.run(
-        [*command, *requirements], capture_output=True, text=True, timeout=_FETCH_SECONDS_MAX, check=False
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise InputError(
-            f"pip could not download {', '.join(requirements)}: {reason}",
-            hint="check this machine's pip configuration; CPU builds of torch need an index that carries them",
-        )
+        store.put_file(blob_of(item), found[item.sha256])

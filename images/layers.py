@@ -4,106 +4,135 @@ The order is by how rarely a layer changes: operating system, large wheels, othe
 the same path with other content are refused, and every directory is written once, before what lies in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
+from fnmatch import fnmatchcase
 
-from images.bytecode import ImageInterpreter
-from images.deb import read_deb
-from images.definition import Definition
-from images.errors import ImageError, UnsafeEntryError
-from images.inputs import InputStore
+from images.deb import Deb, merged, read_deb
+from images.errors import UnsafeEntryError
+from images.inputs import blob_of
 from images.lock import LockedInput
+from images.recipe import Recipe
+from images.store import BlobStore
 from images.tar import Entry, Kind
-from images.wheel import read_wheel
+from images.wheel import SITE, read_wheel
 
-WORKER_HOME = "usr/lib/python3/dist-packages"
+OS = "os"
+WHEELS = "wheels"
+WORKER = "worker"
 _USR_MERGE = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
-_MOUNT_POINTS = ("dev", "proc", "sys", "in", "run/executor", "job", "etc", "usr/sbin", "var/lib")
-_PASSWD = b"root:x:0:0:root:/:/nonexistent\njob:x:65532:65532:job:/tmp:/nonexistent\n"
-_GROUP = b"root:x:0:\njob:x:65532:\n"
+_STATUS = "var/lib/dpkg/status.d"
+
+Group = tuple[Entry, ...]
 
 
-def layer_plan(definition: Definition, inputs: Sequence[LockedInput]) -> list[tuple[str, tuple[LockedInput, ...]]]:
-    """Return the layers that come from packages, in order: their names and the inputs of each."""
-    debs = tuple(i for i in inputs if i.kind == "deb")
-    wheels = [i for i in inputs if i.kind == "wheel"]
-    own = [(w.name, (w,)) for w in wheels if w.name in definition.own_layer]
-    rest = tuple(w for w in wheels if w.name not in definition.own_layer)
-    return [("os", debs), *own, ("wheels", rest)]
+def layer_plan(recipe: Recipe, inputs: Sequence[LockedInput]) -> list[tuple[str, tuple[LockedInput, ...]]]:
+    """Return the layers in order: their names and the inputs of each."""
+    debs, wheels, sources = (tuple(i for i in inputs if i.kind == k) for k in ("deb", "wheel", "source"))
+    own: list[LockedInput] = []
+    for pattern in recipe.own_layer:
+        own += [w for w in wheels if fnmatchcase(w.name, pattern) and w not in own]
+    rest = tuple(w for w in wheels if w not in own)
+    return [(OS, debs), *((w.name, (w,)) for w in own), (WHEELS, rest), (WORKER, sources)]
 
 
-def os_entries(definition: Definition, debs: Sequence[LockedInput], store: InputStore) -> list[Entry]:
-    """Return the operating system's files without bytecode."""
-    entries = [Entry(path=path, kind=Kind.SYMLINK, target=target) for path, target in _USR_MERGE.items()]
-    entries += [Entry(path=path, kind=Kind.DIRECTORY) for path in _MOUNT_POINTS]
-    entries += [Entry(path="tmp", kind=Kind.DIRECTORY, mode=0o1777)]
-    entries += [_file("etc/passwd", _PASSWD), _file("etc/group", _GROUP)]
-    status = []
-    for item in debs:
-        found = [e for e in read_deb(store.read(item), name=item.name) if e.kind is not Kind.DIRECTORY]
-        entries += found
-        status.append(f"Package: {item.name}\nStatus: install ok installed\nVersion: {item.version}\n")
-    for item, text in zip(debs, status, strict=True):  # scanners read packages of shell-less images here
-        entries.append(_file(f"var/lib/dpkg/status.d/{item.name}", text.encode()))
-    return arrange(entries, definition)
+def layer_groups(
+    name: str, items: Sequence[LockedInput], *, recipe: Recipe, store: BlobStore, open_files: ExitStack
+) -> list[Group]:
+    """Return the files of a layer, one group per input, without bytecode and without directories.
 
-
-def wheel_entries(definition: Definition, wheels: Sequence[LockedInput], store: InputStore) -> list[Entry]:
-    """Return the files of wheels without bytecode."""
-    return arrange((e for w in wheels for e in read_wheel(store.read(w), name=w.name)), definition)
-
-
-def worker_entries(definition: Definition, checkout: Path) -> list[Entry]:
-    """Return the worker's and the model tools' sources from a checkout.
+    Args:
+        name: Of the layer.
+        items: Its inputs.
+        recipe: The rules.
+        store: Where the inputs lie. Each is hashed before a byte of it is used.
+        open_files: Holds the wheels open for as long as the entries are used.
 
     Raises:
-        ImageError: The sources are not there: an installed distribution does not carry them.
+        InputError: An input is missing, or not what the lock names.
+        UnsafeEntryError: An input holds what no image of ours may hold.
     """
-    entries = []
-    for source, target in ((checkout / "images/worker", "worker"), (checkout / "tools", "tools")):
-        files = sorted(p for p in source.rglob("*.py") if "__pycache__" not in p.parts)
-        if not files:
-            raise ImageError(f"no worker sources in {source}", hint="build images from a checkout of the project")
-        for path in files:
-            relative = path.relative_to(source).as_posix()
-            entries.append(_file(f"{WORKER_HOME}/{target}/{relative}", path.read_bytes()))
-    return arrange(entries, definition)
+    if name == OS:
+        return _os_groups(items, recipe, store)
+    if name == WORKER:
+        return [tuple(_source_entry(i, store) for i in items)]
+    return [_wheel_group(i, recipe, store, open_files) for i in items]
 
 
-def with_bytecode(entries: list[Entry], interpreter: ImageInterpreter) -> list[Entry]:
-    """Return the entries with the bytecode of every Python source among them, still in order."""
-    return _ordered({e.path: e for e in [*entries, *interpreter.compile(entries)]})
-
-
-def arrange(entries: Iterable[Entry], definition: Definition) -> list[Entry]:
-    """Drop what the definition drops, normalise modes, add directories, and sort.
+def compiler_entries(items: Sequence[LockedInput], *, recipe: Recipe, store: BlobStore) -> list[Entry]:
+    """Return the files of the packages that the interpreter needs to compile.
 
     Raises:
-        UnsafeEntryError: Two inputs bring the same path with other content.
+        UnsafeEntryError: The recipe names a package that is not locked.
+    """
+    found = {i.name: i for i in items if i.kind == "deb"}
+    absent = [name for name in recipe.compiler if name not in found]
+    if absent:
+        raise UnsafeEntryError(f"the interpreter's package is not among the inputs: {absent[0]}")
+    debs = [read_deb(store.read(blob_of(found[name])), name=name) for name in recipe.compiler]
+    return [e for deb in debs for e in deb.entries]
+
+
+def arrange(entries: Iterable[Entry]) -> list[Entry]:
+    """Add directories and sort by path segments, every directory in front of what lies in it.
+
+    Raises:
+        UnsafeEntryError: Two inputs bring the same path with other content, or one brings a file where another brings
+            a directory.
     """
     found: dict[str, Entry] = {}
-    for raw in entries:
-        if raw.kind is Kind.FILE and not definition.keeps(raw.path):
-            continue
-        if raw.kind is Kind.SYMLINK and raw.path not in _USR_MERGE and not definition.keeps(raw.path):
-            continue
-        entry = replace(raw, executable=raw.path in definition.executables)
+    for entry in entries:
         known = found.setdefault(entry.path, entry)
-        if known != entry:
+        if known is not entry and known.identity != entry.identity:
             raise UnsafeEntryError(f"two inputs bring other content for the same path: {entry.path}")
-    return _ordered(found)
+    for path in list(found):
+        for parent in _parents(path):
+            above = found.setdefault(parent, Entry(path=parent, kind=Kind.DIRECTORY))
+            if above.kind is not Kind.DIRECTORY:
+                raise UnsafeEntryError(f"a file lies where another input needs a directory: {parent}")
+    return [found[path] for path in sorted(found, key=lambda p: p.split("/"))]
 
 
-def _ordered(found: dict[str, Entry]) -> list[Entry]:
-    """Sort by path segments and put every parent directory in front of its members."""
-    full = dict(found)
-    for path in found:
-        parent = path.rpartition("/")[0]
-        while parent and parent not in full:
-            full[parent] = Entry(path=parent, kind=Kind.DIRECTORY)
-            parent = parent.rpartition("/")[0]
-    return [full[path] for path in sorted(full, key=lambda p: p.split("/"))]
+def _os_groups(items: Sequence[LockedInput], recipe: Recipe, store: BlobStore) -> list[Group]:
+    ours = [Entry(path=path, kind=Kind.SYMLINK, target=target) for path, target in _USR_MERGE.items()]
+    ours += [Entry(path=path, kind=Kind.DIRECTORY) for path in recipe.directories]
+    ours += [Entry(path="tmp", kind=Kind.DIRECTORY, mode=0o1777)]
+    ours += [_file(path, text.encode()) for path, text in recipe.texts]
+    groups = [tuple(ours)]
+    for item in items:
+        deb = read_deb(store.read(blob_of(item)), name=item.name)
+        kept = [_normal(e, recipe) for e in deb.entries if recipe.keeps(e.path)]
+        groups.append((*kept, *_status_entries(item, deb, {e.path for e in kept})))
+    return groups
+
+
+def _status_entries(item: LockedInput, deb: Deb, kept: set[str]) -> Iterator[Entry]:
+    """What scanners read of an image without dpkg's own database: `status.d`, as Debian's distroless images have it."""
+    control = deb.control.rstrip("\n").replace("\n", "\nStatus: install ok installed\n", 1)
+    yield _file(f"{_STATUS}/{item.name}", control.encode() + b"\n")
+    lines = [line for line in deb.md5sums.splitlines() if merged(line.partition("  ")[2]) in kept]
+    if lines:
+        yield _file(f"{_STATUS}/{item.name}.md5sums", ("\n".join(lines) + "\n").encode())
+
+
+def _wheel_group(item: LockedInput, recipe: Recipe, store: BlobStore, open_files: ExitStack) -> Group:
+    file = open_files.enter_context(store.open(blob_of(item)))
+    return tuple(_normal(e, recipe) for e in read_wheel(file, name=item.name, keeps=recipe.keeps))
+
+
+def _source_entry(item: LockedInput, store: BlobStore) -> Entry:
+    return _file(f"{SITE}/{item.name.removeprefix('images/')}", store.read(blob_of(item)))
+
+
+def _normal(entry: Entry, recipe: Recipe) -> Entry:
+    """An execute bit is what the recipe says, whatever the package says."""
+    return replace(entry, executable=True) if entry.path in recipe.executables else entry
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _file(path: str, data: bytes) -> Entry:

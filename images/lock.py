@@ -1,53 +1,117 @@
-"""The image lock: what goes into an image, and the digests that must come out.
+"""The image lock: what goes into an image, the rules that make layers of it, and the digests that must come out.
 
-The lock names inputs by kind, name, version, size and sha256, never by a mirror. This reader is what the executor
-uses to pin an image, so it imports the standard library alone.
+The lock names inputs by kind, name, version, size and sha256, never by a mirror, and holds the whole recipe: an image
+is rebuilt from its lock alone. This reader is what the executor uses to pin an image, so it imports the standard library
+alone, and it recomputes image ID and manifest digest from recipe and layers: a lock whose parts do not belong together
+is refused.
 """
 
-import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from images.encoding import sha256_hex
 from images.errors import LockError
+from images.oci import Image, Layer, make_image
+from images.recipe import Recipe, parse_recipe
 
 SCHEMA = "executor.image-lock/v1"
+LOCK_BYTES_MAX = 40_000
+SUFFIX = ".lock.json"
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+# They reach the command lines of apt and pip, where a leading dash would be an option.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,99}")
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~!_-]{0,99}")
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~!_%-]{0,254}")
+_PATH = re.compile(r"(images/worker|tools)(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
+_FIELDS = {"schema", "name", "roots", "recipe", "indexes", "expect", "inputs"}
+_INPUT_FIELDS = {
+    "deb": ("name", "version", "arch", "filename", "size", "sha256", "source", "suite", "why"),
+    "wheel": ("name", "version", "filename", "size", "sha256", "why"),
+    "source": ("name", "size", "sha256"),
+}
+_INDEX_FIELDS = ("suite", "date", "release_sha256", "packages_sha256", "signers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedInput:
-    """One pinned package.
+    """One pinned input.
 
     Attributes:
-        kind: `deb` or `wheel`.
-        name: Package name.
-        version: Exact version.
-        filename: Name of the file, without any location.
+        kind: `deb`, `wheel`, or `source`: a file of this project that goes into the worker layer.
+        name: Package name; of a source its path in the checkout.
         size: In bytes.
         sha256: Hex digest of the file.
-        why: `root`, or the packages that require it.
+        version: Exact version; empty for sources, which have none.
+        filename: Name of the file, without any location; empty for sources.
+        arch: Debian architecture of a deb.
+        source: Source package of a deb.
+        suite: Debian suite that a deb came from; security updates are told by it.
+        why: `root`, or the packages that require it; empty for sources.
     """
 
     kind: str
     name: str
-    version: str
-    filename: str
     size: int
     sha256: str
-    why: str
+    version: str = ""
+    filename: str = ""
+    arch: str = ""
+    source: str = ""
+    suite: str = ""
+    why: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.kind, self.name, self.version) if part)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the form that the lock holds."""
+        wire = {"kind": self.kind} | {name: getattr(self, name) for name in _INPUT_FIELDS[self.kind]}
+        return wire | ({"why": list(self.why)} if "why" in wire else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIndex:
+    """A Debian package index that digests of debs were taken from, and the signed release file that names it.
+
+    Attributes:
+        suite: Codename, such as `bookworm-security`.
+        date: Of the release file, as it says.
+        release_sha256: Digest of the signed text of `InRelease`.
+        packages_sha256: Digest of `main/binary-ARCH/Packages`, named by it.
+        signers: Fingerprints of the primary keys that signed it.
+    """
+
+    suite: str
+    date: str
+    release_sha256: str
+    packages_sha256: str
+    signers: tuple[str, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the form that the lock holds."""
+        return {name: getattr(self, name) for name in _INDEX_FIELDS} | {"signers": list(self.signers)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """What was asked for; all else came of it."""
+
+    debs: tuple[str, ...]
+    wheels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a build must give: `sha256:` digests."""
+    """What a build must give: `sha256:` digests, and the layers in order."""
 
     image_id: str
     manifest: str
-    layers: tuple[tuple[str, str], ...]
+    layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +120,30 @@ class ImageLock:
 
     Attributes:
         name: Image name, the word that a job file uses.
-        epoch: Time of every file, in seconds since 1970.
-        inputs: All packages, debs first, each sorted by name.
+        roots: The packages that were asked for.
+        recipe: The rules that make layers of the inputs.
+        indexes: The signed indexes that the debs' digests came from.
+        inputs: All inputs: debs, wheels, sources, each sorted by name.
         expect: The digests that must come out.
         digest: sha256 of the lock file's bytes, in hex.
     """
 
     name: str
-    epoch: int
+    roots: Roots
+    recipe: Recipe
+    indexes: tuple[SignedIndex, ...]
     inputs: tuple[LockedInput, ...]
     expect: Expected
     digest: str
+
+    @property
+    def image(self) -> Image:
+        """The image that must come out, without its layers' bytes."""
+        return make_image(self.name, self.recipe, self.expect.layers)
+
+    def of_kind(self, kind: str) -> tuple[LockedInput, ...]:
+        """Return the inputs of one kind."""
+        return tuple(i for i in self.inputs if i.kind == kind)
 
 
 def lock_path(name: str) -> Path:
@@ -77,17 +154,16 @@ def lock_path(name: str) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise LockError(f"not an image name: {name!r}", hint="image names look like cpu or cuda")
-    return Path(__file__).parent / f"{name}.lock.json"
+    return Path(__file__).parent / f"{name}{SUFFIX}"
 
 
 def known_images() -> tuple[str, ...]:
     """Return the names of all images that have a lock."""
-    suffix = ".lock.json"
-    return tuple(sorted(p.name.removesuffix(suffix) for p in Path(__file__).parent.glob(f"*{suffix}")))
+    return tuple(sorted(p.name.removesuffix(SUFFIX) for p in Path(__file__).parent.glob(f"*{SUFFIX}")))
 
 
 def load_lock(name: str) -> ImageLock:
-    """Read and check the lock of an image.
+    """Read and check the lock of an image that this distribution carries.
 
     Raises:
         LockError: There is no such lock, or it is malformed.
@@ -101,49 +177,108 @@ def load_lock(name: str) -> ImageLock:
     return parse_lock(data)
 
 
+def read_lock(name_or_path: str) -> ImageLock:
+    """Read a lock by image name, or from a file: whatever has a slash or ends with `.json` is a path.
+
+    Raises:
+        LockError: There is no such lock, or it is malformed.
+    """
+    if "/" not in name_or_path and not name_or_path.endswith(".json"):
+        return load_lock(name_or_path)
+    try:
+        with Path(name_or_path).open("rb") as file:
+            return parse_lock(file.read(LOCK_BYTES_MAX + 1))
+    except OSError as err:
+        raise LockError(f"cannot read image lock: {name_or_path}: {err.strerror}") from err
+
+
 def parse_lock(data: bytes) -> ImageLock:
     """Parse a lock file.
 
     Raises:
-        LockError: Not JSON, another schema, a missing field or a malformed digest.
+        LockError: Too large, not JSON, another schema, a missing or unknown field, a malformed digest, or digests that
+            its own recipe and layers do not give.
     """
+    if len(data) > LOCK_BYTES_MAX:
+        raise LockError(f"image lock is larger than {LOCK_BYTES_MAX} bytes")
     try:
-        doc = json.loads(data)
-        if doc["schema"] != SCHEMA:
-            raise LockError(f"image lock has schema {doc['schema']!r}, expected {SCHEMA!r}")
-        expect = doc["expect"]
-        return ImageLock(
-            name=_text(doc["name"]),
-            epoch=int(doc["epoch"]),
-            inputs=tuple(_parse_input(i) for i in doc["inputs"]),
-            expect=Expected(
-                image_id=_sha256_uri(expect["image_id"]),
-                manifest=_sha256_uri(expect["manifest"]),
-                layers=tuple((_text(n), _sha256_uri(d)) for n, d in expect["layers"]),
-            ),
-            digest=hashlib.sha256(data).hexdigest(),
-        )
-    except (KeyError, TypeError, ValueError) as err:
+        lock = _parse(json.loads(data), digest=sha256_hex(data))
+    except (KeyError, TypeError, ValueError, RecursionError) as err:
         raise LockError(f"image lock is malformed: {err}") from err
+    _check_whole(lock)
+    return lock
 
 
-def _parse_input(item: dict[str, Any]) -> LockedInput:
-    if item["kind"] not in ("deb", "wheel"):
-        raise ValueError(f"unknown kind of input: {item['kind']!r}")
-    if not _HEX.fullmatch(item["sha256"]):
-        raise ValueError(f"not a sha256 digest: {item['sha256']!r}")
-    filename = _text(item["filename"])
-    if "/" in filename or filename.startswith("."):
-        raise ValueError(f"not a plain file name: {filename!r}")
-    return LockedInput(
-        kind=item["kind"],
-        name=_text(item["name"]),
-        version=_text(item["version"]),
-        filename=filename,
-        size=int(item["size"]),
-        sha256=item["sha256"],
-        why=_text(item["why"]),
+def _parse(document: Any, *, digest: str) -> ImageLock:
+    if document["schema"] != SCHEMA:
+        raise LockError(f"image lock has schema {document['schema']!r}, expected {SCHEMA!r}")
+    _check_fields(document, _FIELDS, "lock")
+    roots, expect = document["roots"], document["expect"]
+    _check_fields(roots, {"debs", "wheels"}, "roots")
+    _check_fields(expect, {"image_id", "manifest", "layers"}, "expect")
+    name = _text(document["name"])
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not an image name: {name!r}")
+    return ImageLock(
+        name=name,
+        roots=Roots(debs=_texts(roots["debs"]), wheels=_texts(roots["wheels"])),
+        recipe=parse_recipe(document["recipe"]),
+        indexes=tuple(_parse_index(i) for i in document["indexes"]),
+        inputs=tuple(_parse_input(i) for i in document["inputs"]),
+        expect=Expected(
+            image_id=_sha256_uri(expect["image_id"]),
+            manifest=_sha256_uri(expect["manifest"]),
+            layers=tuple(
+                Layer(name=_text(n), sha256=_sha256_uri(d)[7:], size=_size(s)) for n, d, s in expect["layers"]
+            ),
+        ),
+        digest=digest,
     )
+
+
+def _check_whole(lock: ImageLock) -> None:
+    """Refuse a lock whose parts do not belong together: one edited by hand, or merged wrongly."""
+    if not lock.inputs:
+        raise LockError("image lock names no inputs")
+    keys = [(i.kind, i.name) for i in lock.inputs]
+    if len(set(keys)) != len(keys):
+        raise LockError("image lock names an input twice")
+    image = lock.image
+    if (image.image_id, image.manifest_digest) != (lock.expect.image_id, lock.expect.manifest):
+        raise LockError(
+            f"lock of image {lock.name!r} expects digests that its own recipe and layers do not give",
+            hint=f"undo the edit, or write the lock anew: executor image lock {lock.name}",
+        )
+
+
+def _parse_index(item: Mapping[str, Any]) -> SignedIndex:
+    _check_fields(item, set(_INDEX_FIELDS), "index")
+    return SignedIndex(
+        suite=_text(item["suite"]),
+        date=_text(item["date"]),
+        release_sha256=_hex(item["release_sha256"]),
+        packages_sha256=_hex(item["packages_sha256"]),
+        signers=_texts(item["signers"]),
+    )
+
+
+def _parse_input(item: Mapping[str, Any]) -> LockedInput:
+    if item["kind"] not in _INPUT_FIELDS:
+        raise ValueError(f"unknown kind of input: {item['kind']!r}")
+    fields = _INPUT_FIELDS[item["kind"]]
+    _check_fields(item, {"kind", *fields}, f"input {item.get('name')!r}")
+    texts = {f: _text(item[f]) for f in fields if f not in ("size", "sha256", "why")}
+    forms = {"name": _PATH if item["kind"] == "source" else _PACKAGE, "version": _VERSION, "filename": _FILENAME}
+    for field, form in forms.items():
+        if field in texts and not form.fullmatch(texts[field]):
+            raise ValueError(f"not a {field} of a {item['kind']}: {texts[field]!r}")
+    why = _texts(item["why"]) if "why" in fields else ()
+    return LockedInput(kind=item["kind"], size=_size(item["size"]), sha256=_hex(item["sha256"]), why=why, **texts)
+
+
+def _check_fields(item: Mapping[str, Any], wanted: set[str], what: str) -> None:
+    if set(item) != wanted:
+        raise ValueError(f"{what} has wrong fields: {sorted(set(item) ^ wanted)}")
 
 
 def _text(value: object) -> str:
@@ -152,8 +287,27 @@ def _text(value: object) -> str:
     return value
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"expected a list that is not empty, got {value!r}")
+    return tuple(_text(v) for v in value)
+
+
+def _size(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"not a size: {value!r}")
+    return value
+
+
+def _hex(value: object) -> str:
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise ValueError(f"not a sha256 digest: {value!r}")
+    return value
+
+
 def _sha256_uri(value: object) -> str:
     text = _text(value)
-    if not text.startswith("sha256:") or not _HEX.fullmatch(text[7:]):
+    if not text.startswith("sha256:"):
         raise ValueError(f"not a sha256: digest: {text!r}")
+    _hex(text[7:])
     return text

@@ -5,8 +5,9 @@ POSIX.1-2001: ustar headers, with a pax extended header only where a name does n
 Owners are always 0:0, the time is always the image's epoch, and modes are one of four.
 """
 
+import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, assert_never
@@ -25,6 +26,21 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Content that is read when it is written: the files of an image are larger than memory should have to be.
+
+    Attributes:
+        size: In bytes.
+        digest: `sha256=` and URL-safe base64 without padding, as a wheel's RECORD has it.
+        open: Yields the content, and raises at its end if that is not what `digest` says.
+    """
+
+    size: int
+    digest: str
+    open: Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One member of a layer.
 
@@ -32,6 +48,7 @@ class Entry:
         path: Relative, without a leading slash or a trailing one, `/` between segments.
         kind: File, symlink or directory.
         data: Content of a file, else empty.
+        stream: Content of a file that is not in `data`.
         target: Target of a symlink, else the empty string.
         executable: Whether a file gets mode 0755 in place of 0644.
         mode: Overrides the mode (only for world-writable directories such as `/tmp`).
@@ -40,9 +57,38 @@ class Entry:
     path: str
     kind: Kind
     data: bytes = b""
+    stream: Stream | None = None
     target: str = ""
     executable: bool = False
     mode: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file's content."""
+        return len(self.data) if self.stream is None else self.stream.size
+
+    @property
+    def digest(self) -> str:
+        """Digest of a file's content, in the form of `Stream.digest`."""
+        return record_digest(self.data) if self.stream is None else self.stream.digest
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All that the entry puts into an image: equal where nothing would differ."""
+        return (self.path, self.kind, self.digest, self.target, self.executable, self.mode)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield a file's content."""
+        return iter((self.data,)) if self.stream is None else self.stream.open()
+
+    def read(self) -> bytes:
+        """Return a file's content."""
+        return self.data if self.stream is None else b"".join(self.stream.open())
+
+
+def record_digest(data: bytes) -> str:
+    """Return the sha256 of bytes in the form of a wheel's RECORD."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +120,28 @@ def write_tar(out: BinaryIO, entries: Iterable[Entry], *, epoch: int) -> TarDige
         size += len(data)
 
     for entry in entries:
-        emit(header(entry, epoch=epoch))
-        if entry.kind is Kind.FILE:
-            emit(entry.data)
-            emit(padding(len(entry.data)))
+        for chunk in member(entry, epoch=epoch):
+            emit(chunk)
     emit(end_of_archive())
     return TarDigest(sha256=digest.hexdigest(), size=size)
+
+
+def member(entry: Entry, *, epoch: int) -> Iterator[bytes]:
+    """Yield all bytes of one member: header, content, padding.
+
+    Raises:
+        ValueError: Its content has another size than its header says.
+    """
+    yield header(entry, epoch=epoch)
+    if entry.kind is not Kind.FILE:
+        return
+    written = 0
+    for chunk in entry.chunks():
+        written += len(chunk)
+        yield chunk
+    if written != entry.size:
+        raise ValueError(f"content of {entry.path} has {written} bytes, not {entry.size}")
+    yield padding(written)
 
 
 def end_of_archive() -> bytes:
@@ -92,16 +154,9 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def header(entry: Entry, *, epoch: int, size: int | None = None) -> bytes:
-    """Return the header blocks of a member.
-
-    Args:
-        entry: The member.
-        epoch: Its modification time.
-        size: Bytes that will follow, where they are streamed and not in `entry.data`.
-    """
-    if size is None:
-        size = len(entry.data) if entry.kind is Kind.FILE else 0
+def header(entry: Entry, *, epoch: int) -> bytes:
+    """Return the header blocks of a member."""
+    size = entry.size if entry.kind is Kind.FILE else 0
     path = entry.path + "/" if entry.kind is Kind.DIRECTORY else entry.path
     records = b""
     for key, value in (("path", path), ("linkpath", entry.target)):
@@ -111,7 +166,7 @@ def header(entry: Entry, *, epoch: int, size: int | None = None) -> bytes:
     if records:
         extended = _ustar(b"pax-header", b"", len(records), b"x", 0o644, epoch)
         extended += records + padding(len(records))
-    plain = _ustar(_fit(path), _fit(entry.target), size, entry.kind.value, _mode(entry), epoch)
+    plain = _ustar(_fit(path), _fit(entry.target), size, entry.kind.value, mode_of(entry), epoch)
     return extended + plain
 
 
@@ -119,7 +174,8 @@ def _fit(name: str) -> bytes:
     return name.encode("ascii", "replace")[:NAME_BYTES_MAX]
 
 
-def _mode(entry: Entry) -> int:
+def mode_of(entry: Entry) -> int:
+    """Return the permission bits that a member gets."""
     if entry.mode is not None:
         return entry.mode
     match entry.kind:

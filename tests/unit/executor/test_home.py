@@ -10,7 +10,7 @@ from executor.home import Home, open_home
 
 def test_every_level_of_the_home_is_the_owners_alone(tmp_path: Path) -> None:
     home = Home(tmp_path / "above/home")
-    for folder in (home.root, home.layers, home.layers.parent, home.trust):
+    for folder in (home.root, home.blobs, home.blobs.parent, home.trust):
         assert folder.stat().st_mode & 0o777 == 0o700
     assert home.root.parent.stat().st_mode & 0o077
 

@@ -1,0 +1,64 @@
+"""`executor image lock NAME`: pin what an image is made of. Needs a checkout: the lock pins the worker's sources too."""
+
+import argparse
+from typing import BinaryIO, TextIO
+
+from executor.cli.image.diff import render
+from executor.cli.image.workshop import Workshop, image_wire, open_workshop, print_result, say
+from executor.errors import RequestError
+from images.build import Builder, blob_of_layer
+from images.definition import load_definition
+from images.diff import diff_locks
+from images.inputs import CHECKOUT
+from images.layers import layer_plan
+from images.lock import ImageLock, load_lock, lock_path, parse_lock
+from images.memo import LayerMemo
+from images.oci import Layer, make_image
+from images.resolve import Resolver, lock_bytes
+
+
+def execute(args: argparse.Namespace, out: TextIO) -> int:
+    """Write the lock, and say what changed in it."""
+    if not (CHECKOUT / "images/worker").is_dir():
+        raise RequestError("locking needs a checkout of the project", hint="an installed distribution has no worker")
+    workshop, path = open_workshop(), lock_path(args.name)
+    old = load_lock(args.name) if path.exists() and args.upgrade != "" else None
+    data = _lock(args.name, workshop, old, upgrade=args.upgrade or None)
+    new = parse_lock(data)
+    path.write_bytes(data)
+    changes = render(diff_locks(old, new)) if old else "locked anew"
+    print_result(out, image_wire(new.image), f"{changes}\n{new.image.image_id}", as_json=args.json)
+    return 0
+
+
+def _lock(name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str | None) -> bytes:
+    definition = load_definition(name)
+    if old:
+        workshop.fetch_packages(old)
+    elif upgrade:
+        raise RequestError(f"image {name!r} has no lock in which to upgrade {upgrade!r}")
+    resolved = Resolver(definition, workshop.store, current=old, upgrade=upgrade).resolve(CHECKOUT)
+    inputs = resolved[0]
+    builder = Builder(
+        definition.recipe, inputs, store=workshop.store, bytecode=workshop.bytecode, say=say
+    )
+    memo = LayerMemo(workshop.memo, definition.recipe, layer_plan(definition.recipe, inputs))
+    layers = tuple(_layer(n, builder, memo, workshop) for n in builder.layers)
+    return lock_bytes(definition, resolved, make_image(name, definition.recipe, layers))
+
+
+def _layer(name: str, builder: Builder, memo: LayerMemo, workshop: Workshop) -> Layer:
+    """Take a layer's digest from an earlier build of the very same parts by the very same code, else build it."""
+    known = memo.get(name)
+    if known is not None and workshop.store.has(blob_of_layer(known)):
+        return known
+    say(f"building layer {name}")
+    made: list[Layer] = []
+
+    def fill(file: BinaryIO) -> str:
+        made.append(builder.write(name, file))
+        return made[0].sha256
+
+    workshop.store.create(fill)
+    memo.put(made[0])
+    return made[0]

@@ -1,0 +1,103 @@
+"""What the actions share: where inputs, layers and bytecode lie, and how an image is described."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from executor.home import open_home
+from images.build import Builder, blob_of_layer, build_layers
+from images.inputs import CHECKOUT, SOURCE_FOLDERS, fetch_inputs, sha256_of_file
+from images.lock import ImageLock
+from images.oci import Image, Layer
+from images.store import BlobStore
+
+SCHEMA = "executor.image/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """A store of inputs and layers, a folder of bytecode, and a folder of notes on what layers came out as."""
+
+    store: BlobStore
+    bytecode: Path
+    memo: Path
+
+    def builder(self, lock: ImageLock, *, recompile: bool = False) -> Builder:
+        """Return a builder for a lock."""
+        kept = None if recompile else self.bytecode
+        return Builder(lock.recipe, lock.inputs, store=self.store, bytecode=kept, say=say)
+
+    def open_layer(self, layer: Layer) -> BinaryIO:
+        """Open a layer that was built, hashed again."""
+        return self.store.open(blob_of_layer(layer))
+
+    def build(self, lock: ImageLock) -> int:
+        """See to it that every layer is in the store; return how many had to be built.
+
+        Raises:
+            NotReproducedError: One came out otherwise than the lock expects.
+        """
+        warn_of_edited_sources(lock)
+        if all(self.store.has(blob_of_layer(y)) for y in lock.expect.layers):
+            return 0
+        self.fetch(lock)
+        return build_layers(lock, self.builder(lock), self.store, say=say)
+
+    def fetch(self, lock: ImageLock) -> None:
+        """See to it that every input is in the store."""
+        if fetched := fetch_inputs(lock, lock.inputs, self.store):
+            say(f"fetched {fetched} inputs")
+
+    def fetch_packages(self, lock: ImageLock) -> None:
+        """See to it that every package is in the store; a new lock takes the sources from the checkout."""
+        packages = [i for i in lock.inputs if i.kind != "source"]
+        if fetched := fetch_inputs(lock, packages, self.store):
+            say(f"fetched {fetched} packages")
+
+
+def open_workshop() -> Workshop:
+    """Return the workshop of the state directory."""
+    home = open_home()
+    return Workshop(BlobStore(home.blobs), home.bytecode, home.memo)
+
+
+def warn_of_edited_sources(lock: ImageLock) -> None:
+    """The lock counts, and not the checkout: say so to a person who edited the worker and expects to see it."""
+    here = [i for i in lock.of_kind("source") if (CHECKOUT / i.name).is_file()]
+    edited = [i.name for i in here if sha256_of_file(CHECKOUT / i.name) != i.sha256]
+    known = {i.name for i in here}
+    edited += [
+        name
+        for folder in SOURCE_FOLDERS
+        for path in (CHECKOUT / folder).rglob("*.py")
+        if here and (name := path.relative_to(CHECKOUT).as_posix()) not in known
+    ]
+    if edited:
+        say(
+            f"warning: {sorted(edited)[0]} is not what the lock pins; the image has what the lock pins.\n"
+            f"  To put it into the image: executor image lock {lock.name}"
+        )
+
+
+def image_wire(image: Image) -> dict[str, Any]:
+    """Return the JSON form of an image."""
+    return {
+        "schema": SCHEMA,
+        "name": image.name,
+        "image_id": image.image_id,
+        "manifest": image.manifest_digest,
+        "layers": {layer.name: f"sha256:{layer.sha256}" for layer in image.layers},
+    }
+
+
+def print_result(out: TextIO, wire: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a result for programs or for people."""
+    out.write((json.dumps(wire, indent=2) if as_json else text) + "\n")
+
+
+def say(text: str) -> None:
+    """Tell a person who waits."""
+    print(text, file=sys.stderr, flush=True)

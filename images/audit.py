@@ -1,0 +1,149 @@
+"""Hold a file system that an engine shows against what the lock builds: content, kind, mode, owner, and nothing besides.
+
+An engine trusts its own disk. A file altered under it runs in every container of the image, under the same image ID
+(measured 2026-11 on 20.10), and `docker save` puts the recorded modes and names back, so that an added file or a setuid
+bit does not show in it. What a container would see is therefore compared file by file.
+
+Trust: the stream is the engine's, so it is read as data and nothing of it is unpacked.
+"""
+
+import hashlib
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from images.errors import InputError
+from images.tar import Entry, Kind, Stream, mode_of
+
+FINDINGS_MAX = 1000
+# What Docker Engine itself adds to every container's root, and which it covers with mounts; each must be empty.
+_ENGINE_FILES = frozenset({".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"})
+_ENGINE_DIRECTORIES = frozenset({"dev/pts", "dev/shm"})
+_ENGINE_LINKS = {"etc/mtab": "/proc/mounts"}
+_CHUNK = 1 << 20
+_KINDS = {tarfile.REGTYPE: Kind.FILE, tarfile.SYMTYPE: Kind.SYMLINK, tarfile.DIRTYPE: Kind.DIRECTORY}
+
+
+class Alteration(Enum):
+    """How a path differs."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CONTENT = "content differs"
+    KIND = "is something else"
+    MODE = "mode or owner differs"
+    ATTRIBUTES = "has extended attributes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One path that is not what the lock builds."""
+
+    path: str
+    alteration: Alteration
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.alteration.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    kind: Kind
+    mode: int
+    content: str  # sha256 in hex, or a link's target
+
+
+class ExpectedTree:
+    """Collects what the layers hold, while they are built."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, _Node] = {}
+
+    def observe(self, entry: Entry) -> Entry:
+        """Note an entry. A file's content is hashed while it passes."""
+        node = _Node(kind=entry.kind, mode=mode_of(entry), content=entry.target)
+        self._nodes[entry.path] = node
+        if entry.kind is not Kind.FILE:
+            return entry
+
+        def chunks() -> Iterator[bytes]:
+            digest = hashlib.sha256()
+            for chunk in entry.chunks():
+                digest.update(chunk)
+                yield chunk
+            self._nodes[entry.path] = replace(node, content=digest.hexdigest())
+
+        return replace(entry, data=b"", stream=Stream(size=entry.size, digest=entry.digest, open=chunks))
+
+    def compare(self, stream: Iterable[bytes]) -> list[Finding]:
+        """Compare with a tar stream of a container's root, and return what differs, at most `FINDINGS_MAX`.
+
+        Raises:
+            InputError: The stream is no tar archive, or ends too soon.
+        """
+        found: list[Finding] = []
+        left = dict(self._nodes)
+        try:
+            with tarfile.open(fileobj=_Reader(iter(stream)), mode="r|", bufsize=_CHUNK) as archive:
+                for member in archive:
+                    path = member.name.strip("/")
+                    expected = left.pop(path, None)
+                    if path and (alteration := _look(archive, member, path, expected)) is not None:
+                        found.append(Finding(path=path, alteration=alteration))
+                    if len(found) >= FINDINGS_MAX:
+                        return found
+        except tarfile.TarError as err:
+            raise InputError(f"the engine sent something else than a file system: {err}") from err
+        found += [Finding(path=path, alteration=Alteration.REMOVED) for path in sorted(left)]
+        return found[:FINDINGS_MAX]
+
+
+def _look(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, expected: _Node | None
+) -> Alteration | None:
+    if expected is None:
+        return None if _is_engines(member, path) else Alteration.ADDED
+    if _KINDS.get(member.type) is not expected.kind:
+        return Alteration.KIND
+    if any(key.startswith("SCHILY.xattr.") for key in member.pax_headers):
+        return Alteration.ATTRIBUTES
+    if expected.kind is Kind.SYMLINK:
+        return None if member.linkname == expected.content else Alteration.CONTENT
+    if (member.mode & 0o7777, member.uid, member.gid) != (expected.mode, 0, 0):
+        return Alteration.MODE
+    if expected.kind is Kind.FILE and _sha256(archive, member) != expected.content:
+        return Alteration.CONTENT
+    return None
+
+
+def _is_engines(member: tarfile.TarInfo, path: str) -> bool:
+    if path in _ENGINE_FILES:
+        return member.isreg() and member.size == 0
+    if path in _ENGINE_DIRECTORIES:
+        return member.isdir()
+    return member.issym() and _ENGINE_LINKS.get(path) == member.linkname
+
+
+def _sha256(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    content = archive.extractfile(member)
+    assert content is not None, "regular members have content"
+    digest = hashlib.sha256()
+    while chunk := content.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _Reader:
+    """Gives a stream of chunks the one method that `tarfile` needs."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = bytearray()
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        taken = bytes(self._rest[:size])
+        del self._rest[:size]
+        return taken
