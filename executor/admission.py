@@ -70,7 +70,7 @@ def check_image(found: ImageFacts | None, plan: LaunchPlan) -> str:
     name, wanted = plan.image.name, plan.job.image_id
     if found is None:
         raise ImageMismatchError(
-            f"the engine does not have image {name!r} ({wanted})", hint=f"build it: executor image build {name}"
+            f"the engine does not have image {name!r} ({wanted})", hint=f"load it: executor image load {name}"
         )
     if found.image_id not in (wanted, plan.image.expect.manifest):
         raise ImageMismatchError(f"the engine has {found.image_id} in place of image {name!r} ({wanted})")

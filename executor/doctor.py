@@ -86,7 +86,7 @@ def _image_probe(engine: Engine, name: str) -> Callable[[], str]:
     def probe() -> str:
         lock = load_lock(name)
         if engine.image(lock.expect.image_id) is None:
-            raise HostError("the engine does not have it", hint=f"executor image build {name}")
+            raise HostError("the engine does not have it", hint=f"executor image load {name}")
         return lock.expect.image_id
 
     return probe

@@ -54,7 +54,7 @@ class IsolatedApt:
             SourceError: apt cannot satisfy them.
         """
         out = self._run("apt-get", "install", "--simulate", "--no-install-recommends", *packages)
-        return dict(m.groups() for line in out.splitlines() if (m := _INSTALL.match(line)))
+        return {m[1]: m[2] for line in out.splitlines() if (m := _INSTALL.match(line))}
 
     def records(
         self, chosen: Mapping[str, str], *, release: str, signers: Sequence[str]
@@ -118,6 +118,7 @@ class IsolatedApt:
             lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["no output"]
             raise SourceError(
                 f"{program} {arguments[0]} failed: {lines[0].removeprefix('E: ')}",
-                hint="check this machine's apt sources, or take the packages from a registry: executor image pull --inputs",
+                hint="check this machine's apt sources, or take the packages from a registry: "
+                "executor image pull --inputs",
             )
         return done.stdout

@@ -1,4 +1,4 @@
-"""Hold a file system that an engine shows against what the lock builds: content, kind, mode, owner, and nothing besides.
+"""Hold a file system that an engine shows against what the lock builds: content, kind, mode, owner, nothing besides.
 
 An engine trusts its own disk. A file altered under it runs in every container of the image, under the same image ID
 (measured 2026-11 on 20.10), and `docker save` puts the recorded modes and names back, so that an added file or a setuid
@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from images.errors import InputError
 from images.tar import Entry, Kind, Stream, mode_of
@@ -85,7 +86,8 @@ class ExpectedTree:
         found: list[Finding] = []
         left = dict(self._nodes)
         try:
-            with tarfile.open(fileobj=_Reader(iter(stream)), mode="r|", bufsize=_CHUNK) as archive:
+            reader: Any = _Reader(iter(stream))  # has all that a stream's reader needs, which its type asks more of
+            with tarfile.open(fileobj=reader, mode="r|", bufsize=_CHUNK) as archive:
                 for member in archive:
                     path = member.name.strip("/")
                     expected = left.pop(path, None)
@@ -99,9 +101,7 @@ class ExpectedTree:
         return found[:FINDINGS_MAX]
 
 
-def _look(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, expected: _Node | None
-) -> Alteration | None:
+def _look(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, expected: _Node | None) -> Alteration | None:
     if expected is None:
         return None if _is_engines(member, path) else Alteration.ADDED
     if _KINDS.get(member.type) is not expected.kind:

@@ -5,9 +5,8 @@ held against the lock while it is written; one that differs is not kept.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import BinaryIO
 
 from images.bytecode import Bytecode, BytecodeCache, ImageInterpreter, compile_groups, sources_among
@@ -29,19 +28,18 @@ class Builder:
         recipe: The rules.
         inputs: The locked inputs.
         store: Where they lie.
-        bytecode: Folder of compiled bytecode; None compiles everything anew and keeps nothing.
+        bytecode: Bytecode that was compiled before.
         say: Told what is being done, for a person who waits.
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Sequence[LockedInput], *, store: BlobStore, bytecode: Path | None, say: Say
+        self, recipe: Recipe, inputs: Sequence[LockedInput], *, store: BlobStore, bytecode: BytecodeCache, say: Say
     ) -> None:
         self._recipe = recipe
         self._inputs = tuple(inputs)
         self._store = store
         self._say = say
-        interpreter = [i.sha256 for i in self._inputs if i.kind == "deb" and i.name in recipe.compiler]
-        self._cache = BytecodeCache(bytecode, interpreter=interpreter)
+        self._cache = bytecode
         self._owners: dict[str, tuple[str, tuple[object, ...]]] = {}
         self.compiled = 0
         self.layers = dict(layer_plan(recipe, self._inputs))
@@ -81,13 +79,13 @@ class Builder:
     def _bytecode(self, groups: Sequence[Group]) -> Bytecode:
         sources = [found for group in groups if (found := sources_among(group))]
         keys = [self._cache.key(s) for s in sources]
-        known = {key: code for key in keys if (code := self._cache.get(key)) is not None}
+        known: dict[str, Bytecode] = {key: code for key in keys if (code := self._cache.get(key)) is not None}
         wanted = [(k, s) for k, s in zip(keys, sources, strict=True) if k not in known]
         if wanted:
             known |= self._compile(wanted)
         return {path: data for key in keys for path, data in known[key].items()}
 
-    def _compile(self, wanted: Sequence[tuple[str, Sequence[Entry]]]) -> Mapping[str, Bytecode]:
+    def _compile(self, wanted: Sequence[tuple[str, Sequence[Entry]]]) -> dict[str, Bytecode]:
         """The largest group starts first, so that the threads end together."""
         ordered = sorted(wanted, key=lambda w: -sum(e.size for e in w[1]))
         count = sum(len(s) for _, s in ordered)
@@ -130,7 +128,9 @@ def blob_of_layer(layer: Layer) -> Blob:
 def _expecting(expected: Layer, builder: Builder, image: str) -> Callable[[BinaryIO], str]:
     def fill(out: BinaryIO) -> str:
         if expected.name not in builder.layers:
-            raise NotReproducedError(f"lock of image {image!r} expects a layer that its inputs do not make: {expected.name}")
+            raise NotReproducedError(
+                f"lock of image {image!r} expects a layer that its inputs do not make: {expected.name}"
+            )
         layer = builder.write(expected.name, out)
         if layer != expected:
             raise NotReproducedError(

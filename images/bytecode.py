@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 
 from images.encoding import canonical_json, sha256_hex
@@ -125,6 +126,14 @@ class ImageInterpreter:
         return f"{folder}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
 
 
+class UseOfBytecode(Enum):
+    """What a build does with bytecode that was compiled before."""
+
+    KEEP = "take it, and keep what is new"
+    READ = "take it, and keep nothing"
+    IGNORE = "compile everything anew, and keep nothing"
+
+
 class BytecodeCache:
     """Bytecode by what it was made of: the interpreter's packages, and path and digest of each source.
 
@@ -132,12 +141,14 @@ class BytecodeCache:
     against the layer digests that the lock expects.
 
     Args:
-        root: Folder, made when first written to; None keeps nothing.
+        root: Folder, made when first written to.
         interpreter: Digests of the packages that the interpreter is made of.
+        use: Whether to take from it and to add to it.
     """
 
-    def __init__(self, root: Path | None, *, interpreter: Sequence[str]) -> None:
+    def __init__(self, root: Path, *, interpreter: Sequence[str], use: UseOfBytecode) -> None:
         self._root = root
+        self._use = use
         self._made_with = sha256_hex(canonical_json([sorted(interpreter), _COMPILER]))
 
     def key(self, sources: Sequence[Entry]) -> str:
@@ -146,7 +157,7 @@ class BytecodeCache:
 
     def get(self, key: str) -> dict[str, bytes] | None:
         """Return bytecode by path, or None where there is none or it is damaged."""
-        if self._root is None:
+        if self._use is UseOfBytecode.IGNORE:
             return None
         try:
             data = (self._root / key).read_bytes()
@@ -159,7 +170,7 @@ class BytecodeCache:
 
     def put(self, key: str, code: Bytecode) -> None:
         """Keep bytecode."""
-        if self._root is None:
+        if self._use is not UseOfBytecode.KEEP:
             return
         self._root.mkdir(parents=True, exist_ok=True)
         data = b"".join(_frame(part) for item in code.items() for part in (item[0].encode(), item[1]))

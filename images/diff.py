@@ -138,7 +138,6 @@ def _recipe_changes(old: ImageLock, new: ImageLock) -> dict[str, tuple[Any, Any]
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-
 def _signers(lock: ImageLock) -> list[str]:
     return sorted({s for index in lock.indexes for s in index.signers})
 

@@ -3,7 +3,7 @@
 ImageError
 ├── LockError            the lock file is malformed or does not fit its definition
 ├── InputError           a locked input is missing, or not the bytes that the lock names
-├── SourceError          apt, pip or a registry could not be reached or cannot give what is asked: the host's, worth a retry
+├── SourceError          apt, pip or a registry could not be reached or cannot give what is asked: worth a retry
 ├── UnsafeEntryError     an input holds something that no image of ours may hold
 └── NotReproducedError   the build did not give the digests that the lock expects
 """

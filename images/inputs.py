@@ -30,9 +30,7 @@ def missing_inputs(items: Sequence[LockedInput], store: BlobStore) -> list[Locke
     return [i for i in items if not store.has(blob_of(i))]
 
 
-def fetch_inputs(
-    lock: ImageLock, items: Sequence[LockedInput], store: BlobStore, *, checkout: Path = CHECKOUT
-) -> int:
+def fetch_inputs(lock: ImageLock, items: Sequence[LockedInput], store: BlobStore, *, checkout: Path = CHECKOUT) -> int:
     """Fetch what the store lacks.
 
     Args:

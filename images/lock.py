@@ -1,9 +1,9 @@
 """The image lock: what goes into an image, the rules that make layers of it, and the digests that must come out.
 
 The lock names inputs by kind, name, version, size and sha256, never by a mirror, and holds the whole recipe: an image
-is rebuilt from its lock alone. This reader is what the executor uses to pin an image, so it imports the standard library
-alone, and it recomputes image ID and manifest digest from recipe and layers: a lock whose parts do not belong together
-is refused.
+is rebuilt from its lock alone. This reader is what the executor uses to pin an image, so it imports the standard
+library alone, and it recomputes image ID and manifest digest from recipe and layers: a lock whose parts do not belong
+together is refused.
 """
 
 import json
@@ -125,7 +125,7 @@ class ImageLock:
         indexes: The signed indexes that the debs' digests came from.
         inputs: All inputs: debs, wheels, sources, each sorted by name.
         expect: The digests that must come out.
-        digest: sha256 of the lock file's bytes, in hex.
+        raw: The lock file's bytes.
     """
 
     name: str
@@ -134,7 +134,12 @@ class ImageLock:
     indexes: tuple[SignedIndex, ...]
     inputs: tuple[LockedInput, ...]
     expect: Expected
-    digest: str
+    raw: bytes
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the lock file's bytes, in hex."""
+        return sha256_hex(self.raw)
 
     @property
     def image(self) -> Image:
@@ -202,14 +207,14 @@ def parse_lock(data: bytes) -> ImageLock:
     if len(data) > LOCK_BYTES_MAX:
         raise LockError(f"image lock is larger than {LOCK_BYTES_MAX} bytes")
     try:
-        lock = _parse(json.loads(data), digest=sha256_hex(data))
+        lock = _parse(json.loads(data), raw=data)
     except (KeyError, TypeError, ValueError, RecursionError) as err:
         raise LockError(f"image lock is malformed: {err}") from err
     _check_whole(lock)
     return lock
 
 
-def _parse(document: Any, *, digest: str) -> ImageLock:
+def _parse(document: Any, *, raw: bytes) -> ImageLock:
     if document["schema"] != SCHEMA:
         raise LockError(f"image lock has schema {document['schema']!r}, expected {SCHEMA!r}")
     _check_fields(document, _FIELDS, "lock")
@@ -232,7 +237,7 @@ def _parse(document: Any, *, digest: str) -> ImageLock:
                 Layer(name=_text(n), sha256=_sha256_uri(d)[7:], size=_size(s)) for n, d, s in expect["layers"]
             ),
         ),
-        digest=digest,
+        raw=raw,
     )
 
 

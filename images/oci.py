@@ -1,8 +1,8 @@
 """An image in OCI's words: configuration, manifest, and the one archive that is an OCI layout and a docker-archive.
 
-Layers are uncompressed tar (`application/vnd.oci.image.layer.v1.tar`, OCI image-spec 1.1), so that a layer's blob digest
-is its diff ID and no compressor has to be trusted: gzip -6, pigz, zlib and two zstd versions gave five digests for one
-content (measured 2026-11).
+Layers are uncompressed tar (`application/vnd.oci.image.layer.v1.tar`, OCI image-spec 1.1), so that a layer's blob
+digest is its diff ID and no compressor has to be trusted: gzip -6, pigz, zlib and two zstd versions gave five digests
+for one content (measured 2026-11).
 """
 
 from collections.abc import Callable, Iterator, Set

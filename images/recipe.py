@@ -68,7 +68,7 @@ class Recipe:
 
     def keeps(self, path: str) -> bool:
         """Tell whether a file belongs in the image."""
-        return _matcher(self.keep)(path) or not _matcher(self.drop)(path)
+        return bool(_matcher(self.keep)(path)) or not _matcher(self.drop)(path)
 
     def has_own_layer(self, wheel: str) -> bool:
         """Tell whether a wheel gets a layer of its own."""

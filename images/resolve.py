@@ -1,7 +1,7 @@
 """Write a lock: resolve the definition's roots, and pin everything that they bring by sha256.
 
-Used by people who change an image, never by a run. A lock changes as little as was asked for: nothing but the sources of
-the worker layer, one package, or everything.
+Used by people who change an image, never by a run. A lock changes as little as was asked for: the sources of the worker
+layer alone, one package, or everything.
 """
 
 import json
@@ -70,7 +70,9 @@ class Resolver:
         current = self._current
         assert current is not None, "one package can only be upgraded in a lock"
         if self._upgrade not in {i.name for i in current.inputs if i.kind != "source"}:
-            raise LockError(f"image {current.name!r} has no package {self._upgrade!r}", hint="executor image sbom lists them")
+            raise LockError(
+                f"image {current.name!r} has no package {self._upgrade!r}", hint="executor image sbom lists them"
+            )
         for root in map(Requirement, self._definition.roots.wheels):
             if canonicalize_name(root.name) == self._upgrade and root.specifier:
                 raise LockError(f"the definition pins {root}", hint=f"edit images/{current.name}.toml, then lock again")
@@ -228,7 +230,7 @@ def _joined(old: Sequence[SignedIndex], new: Sequence[SignedIndex]) -> tuple[Sig
 
 
 def _check_python(wanted: str) -> None:
-    """pip evaluates markers for the Python that runs it, whatever `--python-version` says."""
+    """Pip evaluates markers for the Python that runs it, whatever `--python-version` says."""
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if running != wanted:
         raise LockError(

@@ -67,6 +67,9 @@ def reproduce(lock: ImageLock, builder: Builder, *, observe: Callable[[Entry], E
     expected = {y.name: f"sha256:{y.sha256}" for y in lock.expect.layers}
     actual = {y.name: f"sha256:{y.sha256}" for y in layers}
     pairs = [(f"layer {n}", expected.get(n, "nothing"), actual.get(n, "nothing")) for n in expected | actual]
-    pairs += [("config", lock.expect.image_id, image.image_id), ("manifest", lock.expect.manifest, image.manifest_digest)]
+    pairs += [
+        ("config", lock.expect.image_id, image.image_id),
+        ("manifest", lock.expect.manifest, image.manifest_digest),
+    ]
     found = tuple(Difference(what=w, expected=e, actual=a) for w, e, a in pairs if e != a)
     return Reproduction(layers=layers, differences=found, compiled=builder.compiled)

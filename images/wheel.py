@@ -24,7 +24,7 @@ _UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
 def read_wheel(file: BinaryIO, *, name: str, keeps: Callable[[str], bool]) -> Iterator[Entry]:
-    """Yield the wheel's files under the image's site directory, sorted by path. Contents are read when they are written.
+    """Yield the wheel's files under the image's site directory, sorted by path, to be read when they are written.
 
     Args:
         file: The whole wheel, already checked against its digest. Stays open for as long as the entries are used.

@@ -114,6 +114,28 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
     }
 
 
+def inert_body(image_id: str, labels: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Return the body of a container that is never started: only its root is looked at."""
+    return {
+        "Image": image_id,
+        "Entrypoint": ["/nonexistent"],
+        "Cmd": [],
+        "User": USER,
+        "Env": [],
+        "NetworkDisabled": True,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": dict(labels),
+        "HostConfig": {
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "LogConfig": {"Type": "none", "Config": {}},
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
 def _host_config(request: ContainerRequest) -> dict[str, Any]:
     config = request.config
     tmpfs = f"rw,noexec,nosuid,nodev,size={config.tmp_bytes},nr_inodes={TMP_INODES},mode=1777"

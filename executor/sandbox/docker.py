@@ -4,7 +4,7 @@ Never attaches, never uses the archive API: a client that stops reading an attac
 container (measured 2026-11 on 20.10). Errors of the client library end here, as `HostError` with what was tried.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import docker
@@ -13,7 +13,7 @@ import docker.utils.utils
 import requests.exceptions
 
 from executor.errors import HostError, UnsupportedError
-from executor.sandbox.config import ContainerRequest, create_body
+from executor.sandbox.config import ContainerRequest, create_body, inert_body
 from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
 
 _CALL_SECONDS = 60
@@ -74,6 +74,28 @@ class DockerEngine:
                     raise HostError(f"the engine refused the image: {status['error']}")
         finally:
             self._api.timeout = before
+
+    def layer_chains(self) -> list[tuple[str, ...]]:
+        """Return the layers of every image that the engine has, as `sha256:` diff IDs from the bottom."""
+        chains = []
+        for found in self._call("list images", self._api.images):
+            try:
+                image = self._call("look up an image", self._api.inspect_image, found["Id"])
+            except _NotFoundError:  # removed meanwhile
+                continue
+            chains.append(tuple((image.get("RootFS") or {}).get("Layers") or ()))
+        return chains
+
+    def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
+        """Create a container that is never started, to look at its root; return its ID."""
+        body = inert_body(image_id, labels)
+        return str(self._call("create a container", self._api.create_container_from_config, body, name)["Id"])
+
+    def export(self, container_id: str) -> Iterator[bytes]:
+        """Yield a container's root as a tar stream."""
+        stream = iter(self._call("export a container", self._api.export, container_id))
+        while (chunk := self._call("export a container", next, stream, b"")) != b"":
+            yield chunk
 
     def create(self, request: ContainerRequest) -> str:
         """Create a container and return its ID."""

@@ -4,7 +4,7 @@
 for tests.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +86,15 @@ class Engine(Protocol):
 
     def load_image(self, archive: Iterable[bytes]) -> None:
         """Hand an image archive to the engine."""
+
+    def layer_chains(self) -> list[tuple[str, ...]]:
+        """Return the layers of every image that the engine has, as `sha256:` diff IDs from the bottom."""
+
+    def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
+        """Create a container that is never started, to look at its root; return its ID."""
+
+    def export(self, container_id: str) -> Iterator[bytes]:
+        """Yield a container's root as a tar stream."""
 
     def create(self, request: ContainerRequest) -> str:
         """Create a container and return its ID."""

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -101,6 +101,15 @@ class FakeEngine:
         return ImageFacts(image_id=image_id, volumes=frozenset(), env=(), healthcheck=False, working_dir="/")
 
     def load_image(self, archive: Iterable[bytes]) -> None:
+        raise NotImplementedError
+
+    def layer_chains(self) -> list[tuple[str, ...]]:
+        raise NotImplementedError
+
+    def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
+        raise NotImplementedError
+
+    def export(self, container_id: str) -> Iterator[bytes]:
         raise NotImplementedError
 
     def create(self, request: ContainerRequest) -> str:

@@ -1,4 +1,4 @@
-"""`executor image ACTION`: pin what an image is made of, build it from the pins, check, compare, publish and load it."""
+"""`executor image ACTION`: pin what an image is made of, build it from the pins, check, compare, publish, load."""
 
 import argparse
 import importlib
@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lock = action("lock", "resolve packages and pin them, and write the digests that must come out")
     lock.add_argument("name", help="image name, such as cpu")
     lock.add_argument(
-        "--upgrade", nargs="?", const="", metavar="PACKAGE", help="take newer packages: all, or this one and what it needs"
+        "--upgrade",
+        nargs="?",
+        const="",
+        metavar="PACKAGE",
+        help="take newer packages: all, or this one and what it needs",
     )
     build = action("build", "build the image's layers into the cache, from the lock alone")
     build.add_argument("name", help=_NAME)
@@ -31,16 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = action("verify", "recompute every digest of the lock, and write nothing")
     verify.add_argument("name", help=_NAME)
     verify.add_argument("--daemon", action="store_true", help="also compare the engine's stored copy, file by file")
-    verify.add_argument("--recompile", action="store_true", help="compile all bytecode anew instead of taking the cache's")
+    verify.add_argument(
+        "--recompile", action="store_true", help="compile all bytecode anew instead of taking the cache's"
+    )
     diff = action("diff", "say what changed between two locks")
     diff.add_argument("old", help=_NAME)
     diff.add_argument("new", help=_NAME)
     diff.add_argument(
-        "--no-substitution", action="store_true", help="exit with 22 where a version kept its name and changed its bytes"
+        "--no-substitution",
+        action="store_true",
+        help="exit with 22 where a version kept its name and changed its bytes",
     )
     sbom = action("sbom", "print the image's bill of materials")
     sbom.add_argument("name", help=_NAME)
-    sbom.add_argument("--format", choices=("spdx", "cyclonedx"), default="spdx", help="SPDX 2.3 or CycloneDX 1.6, as JSON")
+    sbom.add_argument(
+        "--format", choices=("spdx", "cyclonedx"), default="spdx", help="SPDX 2.3 or CycloneDX 1.6, as JSON"
+    )
     for name, text in (
         ("push", "publish the image with its inputs, lock, SBOMs and signed provenance to an OCI registry"),
         ("pull", "fetch the image from an OCI registry, by the digests of the lock"),

@@ -1,4 +1,4 @@
-"""`executor image lock NAME`: pin what an image is made of. Needs a checkout: the lock pins the worker's sources too."""
+"""`executor image lock NAME`: pin what an image is made of. Needs a checkout: the worker's sources are pinned too."""
 
 import argparse
 from typing import BinaryIO, TextIO
@@ -7,6 +7,7 @@ from executor.cli.image.diff import render
 from executor.cli.image.workshop import Workshop, image_wire, open_workshop, print_result, say
 from executor.errors import RequestError
 from images.build import Builder, blob_of_layer
+from images.bytecode import UseOfBytecode
 from images.definition import load_definition
 from images.diff import diff_locks
 from images.inputs import CHECKOUT
@@ -39,9 +40,7 @@ def _lock(name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str 
         raise RequestError(f"image {name!r} has no lock in which to upgrade {upgrade!r}")
     resolved = Resolver(definition, workshop.store, current=old, upgrade=upgrade).resolve(CHECKOUT)
     inputs = resolved[0]
-    builder = Builder(
-        definition.recipe, inputs, store=workshop.store, bytecode=workshop.bytecode, say=say
-    )
+    builder = workshop.builder(definition.recipe, inputs, bytecode=UseOfBytecode.KEEP)
     memo = LayerMemo(workshop.memo, definition.recipe, layer_plan(definition.recipe, inputs))
     layers = tuple(_layer(n, builder, memo, workshop) for n in builder.layers)
     return lock_bytes(definition, resolved, make_image(name, definition.recipe, layers))

@@ -2,16 +2,18 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from executor.home import open_home
 from images.build import Builder, blob_of_layer, build_layers
+from images.bytecode import BytecodeCache, UseOfBytecode
 from images.inputs import CHECKOUT, SOURCE_FOLDERS, fetch_inputs, sha256_of_file
-from images.lock import ImageLock
+from images.lock import ImageLock, LockedInput
 from images.oci import Image, Layer
+from images.recipe import Recipe
 from images.store import BlobStore
 
 SCHEMA = "executor.image/v1"
@@ -25,10 +27,11 @@ class Workshop:
     bytecode: Path
     memo: Path
 
-    def builder(self, lock: ImageLock, *, recompile: bool = False) -> Builder:
-        """Return a builder for a lock."""
-        kept = None if recompile else self.bytecode
-        return Builder(lock.recipe, lock.inputs, store=self.store, bytecode=kept, say=say)
+    def builder(self, recipe: Recipe, inputs: Sequence[LockedInput], *, bytecode: UseOfBytecode) -> Builder:
+        """Return a builder of an image from its recipe and inputs."""
+        interpreter = [i.sha256 for i in inputs if i.kind == "deb" and i.name in recipe.compiler]
+        cache = BytecodeCache(self.bytecode, interpreter=interpreter, use=bytecode)
+        return Builder(recipe, inputs, store=self.store, bytecode=cache, say=say)
 
     def open_layer(self, layer: Layer) -> BinaryIO:
         """Open a layer that was built, hashed again."""
@@ -44,7 +47,8 @@ class Workshop:
         if all(self.store.has(blob_of_layer(y)) for y in lock.expect.layers):
             return 0
         self.fetch(lock)
-        return build_layers(lock, self.builder(lock), self.store, say=say)
+        builder = self.builder(lock.recipe, lock.inputs, bytecode=UseOfBytecode.KEEP)
+        return build_layers(lock, builder, self.store, say=say)
 
     def fetch(self, lock: ImageLock) -> None:
         """See to it that every input is in the store."""
