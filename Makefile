@@ -18,7 +18,7 @@ engine:
 	.ci/engine
 
 image: setup engine
-	$(BIN)/executor image build cpu
+	$(BIN)/executor image load cpu
 
 # The main job, from nothing to a verified signed release.
 demo: image

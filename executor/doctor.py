@@ -10,6 +10,7 @@ from executor.errors import ExecutorError, HostError
 from executor.exits import Exit
 from executor.home import Home, open_home
 from executor.sandbox.engine import Engine
+from executor.sandbox.engine_images import find_image
 from executor.sandbox.owner import sweep
 from images.errors import ImageError
 from images.lock import known_images, load_lock
@@ -62,7 +63,7 @@ def examine() -> Report:
         checks.append(Check(name="engine", ok=False, detail=engine.message, hint=engine.hint))
         return Report(checks=tuple(checks), removed=tuple(sweep(None, home)))
     checks.append(_probe("engine", lambda: _engine_detail(engine)))
-    checks += [_probe(f"image {name}", _image_probe(engine, name)) for name in known_images()]
+    checks += [_probe(f"image {name}", _image_probe(engine, name)) for name in _images()]
     return Report(checks=tuple(checks), removed=tuple(_sweep(engine, home)))
 
 
@@ -82,10 +83,19 @@ def _engine_detail(engine: Engine) -> str:
     return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}, {cdi}"
 
 
+def _images() -> tuple[str, ...]:
+    """The images that jobs of the default profile may ask for; others are loaded by those who use them."""
+    try:
+        allowed = load_policy(_PROFILE).profile.images
+    except PolicyError:
+        return ()  # the policy's own check says what is wrong with it
+    return tuple(name for name in known_images() if name in allowed)
+
+
 def _image_probe(engine: Engine, name: str) -> Callable[[], str]:
     def probe() -> str:
         lock = load_lock(name)
-        if engine.image(lock.expect.image_id) is None:
+        if find_image(engine, lock.image) is None:
             raise HostError("the engine does not have it", hint=f"executor image load {name}")
         return lock.expect.image_id
 

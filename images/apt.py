@@ -47,6 +47,11 @@ class IsolatedApt:
     ) -> None:
         self._scratch.cleanup()
 
+    @property
+    def lists(self) -> Path:
+        """Where the package lists lie."""
+        return self._root / "lists"
+
     def choose(self, packages: Sequence[str]) -> dict[str, str]:
         """Return name and version of what apt would install to have the packages, in their newest versions.
 
@@ -71,7 +76,7 @@ class IsolatedApt:
         """
         found: dict[tuple[str, str], DebRecord] = {}
         indexes = []
-        for path in sorted((self._root / "lists").glob("*_InRelease")):
+        for path in sorted(self.lists.glob("*_InRelease")):
             if not path.name.endswith(tuple(f"_dists_{release}{o}_InRelease" for o in _ORIGINS)):
                 continue
             signed, records = read_index(path, architecture=self._architecture, signers=signers)
@@ -96,7 +101,7 @@ class IsolatedApt:
 
     def _run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
         options = {
-            "Dir::State::Lists": self._root / "lists",
+            "Dir::State::Lists": self.lists,
             "Dir::State::status": self._root / "status",
             "Dir::Cache": self._root,
             "APT::Architecture": self._architecture,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from images.deb import Deb, merged, read_deb
-from images.errors import UnsafeEntryError
+from images.errors import LockError, UnsafeEntryError
 from images.inputs import blob_of
 from images.lock import LockedInput
 from images.recipe import Recipe
@@ -28,13 +28,20 @@ Group = tuple[Entry, ...]
 
 
 def layer_plan(recipe: Recipe, inputs: Sequence[LockedInput]) -> list[tuple[str, tuple[LockedInput, ...]]]:
-    """Return the layers in order: their names and the inputs of each."""
+    """Return the layers in order: their names and the inputs of each.
+
+    Raises:
+        LockError: Two layers would have one name.
+    """
     debs, wheels, sources = (tuple(i for i in inputs if i.kind == k) for k in ("deb", "wheel", "source"))
     own: list[LockedInput] = []
     for pattern in recipe.own_layer:
         own += [w for w in wheels if fnmatchcase(w.name, pattern) and w not in own]
     rest = tuple(w for w in wheels if w not in own)
-    return [(OS, debs), *((w.name, (w,)) for w in own), (WHEELS, rest), (WORKER, sources)]
+    plan = [(OS, debs), *((w.name, (w,)) for w in own), (WHEELS, rest), (WORKER, sources)]
+    if len(dict(plan)) != len(plan):
+        raise LockError("a wheel with a layer of its own is called like one of ours")
+    return plan
 
 
 def layer_groups(

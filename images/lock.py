@@ -21,6 +21,7 @@ from images.recipe import Recipe, parse_recipe
 SCHEMA = "executor.image-lock/v1"
 LOCK_BYTES_MAX = 40_000
 SUFFIX = ".lock.json"
+ROOT = "root"  # why a package is there that was asked for
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 # They reach the command lines of apt and pip, where a leading dash would be an option.

@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from images.errors import LockError
+from images.lock import ROOT
 
-ROOT = "root"
 Why = dict[str, tuple[str, ...]]
 
 

@@ -10,9 +10,8 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
-from images.lock import ImageLock, LockedInput
+from images.lock import ROOT, ImageLock, LockedInput
 from images.oci import timestamp
-from images.requirements import ROOT
 
 SPDX_TYPE = "application/spdx+json"
 CYCLONEDX_TYPE = "application/vnd.cyclonedx+json"

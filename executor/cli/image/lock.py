@@ -11,7 +11,6 @@ from images.bytecode import UseOfBytecode
 from images.definition import load_definition
 from images.diff import diff_locks
 from images.inputs import CHECKOUT
-from images.layers import layer_plan
 from images.lock import ImageLock, load_lock, lock_path, parse_lock
 from images.memo import LayerMemo
 from images.oci import Layer, make_image
@@ -41,7 +40,7 @@ def _lock(name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str 
     resolved = Resolver(definition, workshop.store, current=old, upgrade=upgrade).resolve(CHECKOUT)
     inputs = resolved[0]
     builder = workshop.builder(definition.recipe, inputs, bytecode=UseOfBytecode.KEEP)
-    memo = LayerMemo(workshop.memo, definition.recipe, layer_plan(definition.recipe, inputs))
+    memo = workshop.layer_memo(definition.recipe, inputs)
     layers = tuple(_layer(n, builder, memo, workshop) for n in builder.layers)
     return lock_bytes(definition, resolved, make_image(name, definition.recipe, layers))
 

@@ -11,7 +11,9 @@ from executor.home import open_home
 from images.build import Builder, blob_of_layer, build_layers
 from images.bytecode import BytecodeCache, UseOfBytecode
 from images.inputs import CHECKOUT, SOURCE_FOLDERS, fetch_inputs, sha256_of_file
+from images.layers import layer_plan
 from images.lock import ImageLock, LockedInput
+from images.memo import LayerMemo
 from images.oci import Image, Layer
 from images.recipe import Recipe
 from images.store import BlobStore
@@ -48,7 +50,15 @@ class Workshop:
             return 0
         self.fetch(lock)
         builder = self.builder(lock.recipe, lock.inputs, bytecode=UseOfBytecode.KEEP)
-        return build_layers(lock, builder, self.store, say=say)
+        built = build_layers(lock, builder, self.store, say=say)
+        memo = self.layer_memo(lock.recipe, lock.inputs)
+        for layer in lock.expect.layers:
+            memo.put(layer)
+        return built
+
+    def layer_memo(self, recipe: Recipe, inputs: Sequence[LockedInput]) -> LayerMemo:
+        """Return the notes on what the layers of an image came out as."""
+        return LayerMemo(self.memo, recipe, layer_plan(recipe, inputs))
 
     def fetch(self, lock: ImageLock) -> None:
         """See to it that every input is in the store."""
