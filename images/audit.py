@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any
 
 from images.errors import InputError
-from images.tar import Entry, Kind, Stream, mode_of
+from images.tar import BLOCK, Entry, Kind, Stream, mode_of
 
 FINDINGS_MAX = 1000
 # What Docker Engine itself adds to every container's root, and which it covers with mounts; each must be empty.
@@ -85,8 +85,8 @@ class ExpectedTree:
         """
         found: list[Finding] = []
         left = dict(self._nodes)
+        reader: Any = _Reader(iter(stream))  # has all that a stream's reader needs, of which its type asks more
         try:
-            reader: Any = _Reader(iter(stream))  # has all that a stream's reader needs, which its type asks more of
             with tarfile.open(fileobj=reader, mode="r|", bufsize=_CHUNK) as archive:
                 for member in archive:
                     path = member.name.strip("/")
@@ -97,6 +97,8 @@ class ExpectedTree:
                         return found
         except tarfile.TarError as err:
             raise InputError(f"the engine sent something else than a file system: {err}") from err
+        if not reader.ended_well():
+            raise InputError("the engine sent something else than a whole file system: it ends too soon")
         found += [Finding(path=path, alteration=Alteration.REMOVED) for path in sorted(left)]
         return found[:FINDINGS_MAX]
 
@@ -140,10 +142,18 @@ class _Reader:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = bytearray()
+        self._tail = b""
+
+    def ended_well(self) -> bool:
+        """Read to the end, and tell whether it is that of an archive: `tarfile` takes a cut-off one for a whole one."""
+        while self.read(_CHUNK):
+            pass
+        return self._tail == bytes(2 * BLOCK)
 
     def read(self, size: int) -> bytes:
         while len(self._rest) < size and (chunk := next(self._chunks, None)) is not None:
             self._rest += chunk
         taken = bytes(self._rest[:size])
         del self._rest[:size]
+        self._tail = (self._tail + taken)[-2 * BLOCK :]
         return taken

@@ -55,7 +55,7 @@ def read_deb(data: bytes, *, name: str) -> Deb:
             md5sums=control.get("md5sums", b"").decode(),
             entries=tuple(_entries(_member(data, "data", name), name)),
         )
-    except (tarfile.TarError, lzma.LZMAError, UnicodeDecodeError, ValueError) as err:
+    except (tarfile.TarError, lzma.LZMAError, KeyError, ValueError) as err:  # KeyError: a link to nothing
         raise UnsafeEntryError(f"Debian package cannot be read: {name}") from err
 
 

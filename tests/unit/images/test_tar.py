@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from images.tar import Entry, Kind, write_tar
+from images.tar import Entry, Kind, Stream, header, record_digest, write_tar
 
 EPOCH = 1767225600
 ENTRIES = [
@@ -68,3 +68,26 @@ def test_every_part_of_an_entry_changes_the_digest() -> None:
         for e in (entry, replace(entry, data=b"hellp"), replace(entry, path="d/g"), replace(entry, executable=True))
     }
     assert len(digests) == 4
+
+
+def test_streamed_content_gives_the_bytes_of_content_at_hand() -> None:
+    data = b"0123456789" * 1000
+    stream = Stream(size=len(data), digest=record_digest(data), open=lambda: iter([data[:7], b"", data[7:]]))
+    here, there = Entry(path="d/f", kind=Kind.FILE, data=data), Entry(path="d/f", kind=Kind.FILE, stream=stream)
+    assert written(here) == written(there)
+    assert here.identity == there.identity
+    assert there.read() == data
+
+
+@pytest.mark.parametrize("chunks", [[b"short"], [b"much too long for it"], []])
+def test_content_of_another_size_than_its_header_says_is_refused(chunks: list[bytes]) -> None:
+    stream = Stream(size=10, digest="", open=lambda: iter(chunks))
+    with pytest.raises(ValueError, match="d/f has"):
+        written(Entry(path="d/f", kind=Kind.FILE, stream=stream))
+
+
+def test_a_file_of_eight_gibibytes_is_refused_and_one_a_byte_smaller_has_a_header() -> None:
+    largest = Stream(size=0o77777777777, digest="", open=lambda: iter(()))
+    assert len(header(Entry(path="f", kind=Kind.FILE, stream=largest), epoch=EPOCH)) == 512
+    with pytest.raises(ValueError, match="larger than 8 GiB"):
+        header(Entry(path="f", kind=Kind.FILE, stream=replace(largest, size=1 << 33)), epoch=EPOCH)
