@@ -39,7 +39,7 @@ class Repository:
     @property
     def loopback(self) -> bool:
         """Whether the registry is this machine."""
-        name = self.host.removesuffix("]").rpartition("]")[0] or self.host.rsplit(":", 1)[0].strip("[]")
+        name = urlsplit(f"//{self.host}").hostname or ""
         try:
             return ipaddress.ip_address(name).is_loopback
         except ValueError:

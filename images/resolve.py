@@ -124,8 +124,7 @@ class Resolver:
             return list(current)
         recipe, roots = self._definition.recipe, self._definition.roots.wheels
         _check_python(recipe.python)
-        asked = {canonicalize_name(Requirement(r).name) for r in roots} | {self._upgrade}
-        constraints = [f"{i.name}==={i.version}" for i in current if i.name not in asked]
+        constraints = [f"{i.name}==={i.version}" for i in current if i.name != self._upgrade and _admits(roots, i)]
         with tempfile.TemporaryDirectory(prefix="executor-lock-") as scratch:
             pip_download(
                 roots,
@@ -227,6 +226,12 @@ def _with_reasons(found: dict[str, LockedInput], reasons: Why) -> list[LockedInp
 def _joined(old: Sequence[SignedIndex], new: Sequence[SignedIndex]) -> tuple[SignedIndex, ...]:
     both = {i.packages_sha256: i for i in (*old, *new)}
     return tuple(sorted(both.values(), key=lambda i: (i.suite, i.packages_sha256)))
+
+
+def _admits(roots: Sequence[str], item: LockedInput) -> bool:
+    """Tell whether the roots still take a wheel in the version that is locked."""
+    asked = [r for r in map(Requirement, roots) if canonicalize_name(r.name) == item.name]
+    return all(r.specifier.contains(item.version, prereleases=True) for r in asked)
 
 
 def _check_python(wanted: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from images import wheelhouse
 from images.errors import SourceError
 from images.wheelhouse import pip_download, platforms
 
@@ -28,7 +27,7 @@ def download(monkeypatch: pytest.MonkeyPatch, folder: Path, *, code: int, constr
             assert (folder / "constraints.txt").read_text() == "\n".join(constraints)
         return subprocess.CompletedProcess(command, code, "", "WARNING: noise\nERROR: No matching distribution\n")
 
-    monkeypatch.setattr(wheelhouse.subprocess, "run", run)
+    monkeypatch.setattr("images.wheelhouse.subprocess.run", run)
     pip_download(["a==1"], folder, python="3.11", architecture="amd64", glibc="2.36", constraints=constraints)
     return seen
 

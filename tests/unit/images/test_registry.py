@@ -1,0 +1,183 @@
+"""Registries are not trusted: not with digests, not with credentials, not with where they send us."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from images import registry as module
+from images.errors import InputError, SourceError
+from images.registry import Registry, Repository, docker_credentials, parse_repository
+from images.store import Blob, BlobStore
+from tests.unit.images.registry_server import FakeRegistry, serving
+
+DATA = b"blob"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+BASIC = "dXNlcjpwYXNz"
+
+
+def client(fake: FakeRegistry, *, credentials: str | None = None) -> Registry:
+    return Registry(parse_repository(f"{fake.host}/a/b"), credentials=credentials)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "path"),
+    [
+        ("localhost:5000/a", "localhost:5000", "a"),
+        ("127.0.0.1:5000/a/b-c/d_e", "127.0.0.1:5000", "a/b-c/d_e"),
+        ("[::1]:5000/a", "[::1]:5000", "a"),
+        ("registry.example.org/team/cpu", "registry.example.org", "team/cpu"),
+    ],
+)
+def test_a_repository_is_a_host_and_a_path(text: str, host: str, path: str) -> None:
+    assert parse_repository(text) == Repository(host=host, path=path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "https://h/a", "h/a:tag", "h/a@sha256:0", "h/A", "h//a", "h/../a", "h/a/", "h:port/a", "h/a?b"]
+)
+def test_what_is_no_repository_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a repository"):
+        parse_repository(text)
+
+
+def test_plain_http_is_spoken_to_loopback_only() -> None:
+    loopback = ["localhost:5000", "localhost", "127.0.0.1:5000", "127.8.9.1", "[::1]:5000", "[::1]"]
+    assert {parse_repository(f"{h}/a").url[:7] for h in loopback} == {"http://"}
+    others = [
+        "localhost.example.org",
+        "127.0.0.1.example.org:5000",
+        "10.0.0.1:5000",
+        "registry.example.org",
+        "[fd00::1]",
+    ]
+    assert {parse_repository(f"{h}/a").url[:8] for h in others} == {"https://"}
+
+
+def test_a_blob_goes_and_comes_back() -> None:
+    with serving(FakeRegistry()) as fake:
+        registry = client(fake)
+        assert not registry.has_blob(SHA256)
+        assert registry.put_blob(SHA256, lambda: io.BytesIO(DATA))
+        assert not registry.put_blob(SHA256, lambda: io.BytesIO(DATA))
+        assert b"".join(registry.get_blob(SHA256)) == DATA
+        assert [m for m, _, _ in fake.seen].count("PUT") == 1
+
+
+def test_a_blob_that_is_not_what_was_asked_for_is_refused_and_not_kept(tmp_path: Path) -> None:
+    lies = {f"/v2/a/b/blobs/sha256:{SHA256}": b"evil"}
+    with serving(FakeRegistry(lies=lies)) as fake, pytest.raises(InputError, match="fetched thing"):
+        BlobStore(tmp_path).put(Blob(name="thing", sha256=SHA256, size=4), client(fake).get_blob(SHA256))
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_manifest_that_is_not_what_was_asked_for_is_refused() -> None:
+    digest = f"sha256:{SHA256}"
+    with serving(FakeRegistry(lies={f"/v2/a/b/manifests/{digest}": b"{}"})) as fake:
+        with pytest.raises(InputError, match="another manifest"):
+            client(fake).get_manifest(digest)
+        assert client(fake).get_manifest("absent") is None
+
+
+def test_a_manifest_of_the_largest_size_is_read_and_a_larger_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MANIFEST_BYTES_MAX", 1000)
+    with serving(FakeRegistry(manifests={"at": b"x" * 1000, "over": b"x" * 1001})) as fake:
+        assert client(fake).get_manifest("at") == b"x" * 1000
+        with pytest.raises(InputError, match="too large"):
+            client(fake).get_manifest("over")
+
+
+@pytest.mark.parametrize("has_referrers", [True, False])
+def test_referrers_are_listed_with_and_without_the_api(has_referrers: bool) -> None:
+    subject = "sha256:" + "1" * 64
+    manifests = [
+        json.dumps({"artifactType": f"t{n}", "subject": {"digest": subject}, "layers": []}).encode() for n in range(2)
+    ]
+    with serving(FakeRegistry(referrers=has_referrers)) as fake:
+        registry = client(fake)
+        for manifest in (*manifests, manifests[0]):
+            registry.put_manifest(manifest)
+        found = {d["digest"] for d in registry.referrers(subject)}
+        assert found == {"sha256:" + hashlib.sha256(m).hexdigest() for m in manifests}
+        assert ("sha256-" + "1" * 64 in fake.manifests) is not has_referrers
+        assert registry.referrers("sha256:" + "2" * 64) == []
+
+
+def test_a_basic_challenge_is_answered_with_the_users_credentials() -> None:
+    with serving(FakeRegistry(basic=f"Basic {BASIC}", blobs={f"sha256:{SHA256}": DATA})) as fake:
+        assert client(fake, credentials=BASIC).has_blob(SHA256)
+        assert [a for _, _, a in fake.seen] == ["", f"Basic {BASIC}"]
+        with pytest.raises(SourceError, match="wants credentials"):
+            client(fake).has_blob(SHA256)
+        with pytest.raises(SourceError, match="answered 401"):
+            client(fake, credentials="d3Jvbmc6").has_blob(SHA256)
+
+
+def test_a_token_is_fetched_once_and_used() -> None:
+    with serving(FakeRegistry(basic=f"Basic {BASIC}", bearer="t0k3n", blobs={f"sha256:{SHA256}": DATA})) as fake:
+        registry = client(fake, credentials=BASIC)
+        assert registry.has_blob(SHA256)
+        assert registry.has_blob(SHA256)
+        assert [a for _, p, a in fake.seen if p != "/token"] == ["", "Bearer t0k3n", "Bearer t0k3n"]
+        assert [a for _, p, a in fake.seen if p == "/token"] == [f"Basic {BASIC}"]
+        with pytest.raises(SourceError, match="no token"):
+            client(fake).has_blob(SHA256)
+
+
+def test_an_upload_is_sent_again_whole_after_a_challenge() -> None:
+    with serving(FakeRegistry(bearer="one")) as fake:
+        registry = client(fake)
+        assert not registry.has_blob(SHA256)
+        opened = []
+
+        def open_blob() -> io.BytesIO:
+            opened.append(1)
+            fake.bearer = "two"  # the token expires while the upload is under way
+            return io.BytesIO(DATA)
+
+        assert registry.put_blob(SHA256, open_blob)
+        assert fake.blobs == {f"sha256:{SHA256}": DATA}
+        assert len(opened) == 2
+
+
+def test_credentials_do_not_follow_a_redirect_to_another_place() -> None:
+    blobs = {f"sha256:{SHA256}": DATA}
+    path = f"/v2/a/b/blobs/sha256:{SHA256}"
+    with serving(FakeRegistry(blobs=blobs)) as store, serving(FakeRegistry(basic=f"Basic {BASIC}")) as fake:
+        fake.moved[path] = f"http://{store.host}{path}"
+        registry = client(fake, credentials=BASIC)
+        assert b"".join(registry.get_blob(SHA256)) == DATA
+        assert fake.seen[-1][2] == f"Basic {BASIC}"
+        assert [a for _, _, a in store.seen] == [""]
+
+
+def test_an_upload_is_not_redirected() -> None:
+    moved = {"/v2/a/b/blobs/uploads/": "http://127.0.0.1:9/elsewhere"}
+    with serving(FakeRegistry(moved=moved)) as fake, pytest.raises(SourceError, match="answered 307 to POST"):
+        client(fake).put_blob(SHA256, lambda: io.BytesIO(DATA))
+
+
+def test_a_token_server_without_tls_is_refused_but_on_loopback() -> None:
+    registry = Registry(Repository(host="registry.example.org", path="a"), credentials=BASIC)
+    with pytest.raises(SourceError, match=r"without TLS: tokens\.example\.org"):
+        registry._answer('Bearer realm="http://tokens.example.org/t",service="s"')
+
+
+def test_a_registry_that_is_not_there_is_worth_a_retry() -> None:
+    with serving(FakeRegistry()) as fake:
+        gone = client(fake)
+    with pytest.raises(SourceError, match="does not answer"):
+        gone.has_blob(SHA256)
+
+
+def test_credentials_are_those_of_docker_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert docker_credentials("h") is None
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"auths": {"h": {"auth": BASIC}, "bad": {"auth": "no base64"}, "none": {}}}))
+    assert docker_credentials("h") == BASIC
+    assert [docker_credentials(h) for h in ("other", "bad", "none")] == [None, None, None]
+    config.write_text("[]")
+    assert docker_credentials("h") is None
