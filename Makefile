@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image demo test lint unit lock clean
+.PHONY: setup engine image registry demo test lint unit lock bench oracle clean
 
 setup: $(VENV)/.ready
 
@@ -20,6 +20,10 @@ engine:
 image: setup engine
 	$(BIN)/executor image load cpu
 
+# Debian's docker-registry, for tests on loopback.
+registry:
+	.ci/registry build/registry
+
 # The main job, from nothing to a verified signed release.
 demo: image
 	rm -rf $(DEMO) && mkdir -p $(dir $(DEMO))
@@ -28,7 +32,7 @@ demo: image
 	$(BIN)/executor verify $(DEMO)
 	@echo && echo "The release lies in $(DEMO). To verify it again:" && echo "  $(BIN)/executor verify $(DEMO)"
 
-test: image lint
+test: image registry lint
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -41,6 +45,15 @@ lint: setup
 # What needs neither an engine nor an image.
 unit: setup
 	$(BIN)/python -m pytest -m "not engine"
+
+# Measure, by hand: nothing here passes or fails on a time.
+bench: image
+	$(BIN)/python -m tests.bench.images
+
+# Hold the image's operating system layer against what an independent tool, mmdebstrap, makes of the same packages.
+oracle: image
+	.ci/mmdebstrap
+	$(BIN)/python -m pytest -m oracle tests/integration/test_oracle.py
 
 # Pin the host's environment anew, from pyproject.toml. Images are pinned by `executor image lock`.
 lock:

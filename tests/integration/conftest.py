@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from executor.home import open_home
+from executor.home import Home, open_home
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.owner import home_label
+from tests.conftest import MADE_WITH
 
 SCRIPTS = Path(__file__).parents[1] / "data/scripts"
 LIMITS = {
@@ -97,6 +99,14 @@ class Host:
     def record(self, done: Finished) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(Path(done.json["record"]).read_text())
         return document
+
+
+def made_home() -> Home:
+    """Return the state directory that `make image` used: packages, bytecode and layers of the image are there."""
+    if MADE_WITH is not None:
+        return Home(Path(MADE_WITH).absolute())
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Home(Path(state) / "executor")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from executor.pipeline import Run, prepare
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from images.lock import load_lock
-from tests.conftest import MADE_WITH
 from tests.integration.conftest import Host
 
 
@@ -41,17 +40,6 @@ def test_an_image_that_the_engine_does_not_have_is_refused(host: Host) -> None:
     with pytest.raises(ImageMismatchError, match="does not have"):
         run.execute()
     assert not (host.folder / "release").exists()
-
-
-def test_building_again_from_the_cache_gives_the_locked_image(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the state directory that `make image` used, so that the packages are there."""
-    if MADE_WITH is None:
-        monkeypatch.delenv("EXECUTOR_HOME")
-    else:
-        monkeypatch.setenv("EXECUTOR_HOME", MADE_WITH)
-    done = host.call("image", "build", "cpu", "--no-load", "--json")
-    assert done.code == 0, done.stderr
-    assert done.json["image_id"] == load_lock("cpu").expect.image_id
 
 
 def test_the_image_holds_one_program_and_no_shell(host: Host) -> None:

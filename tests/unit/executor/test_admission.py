@@ -46,10 +46,10 @@ def test_a_gpu_needs_an_engine_with_cdi() -> None:
     assert "Docker Engine 25" in refused.value.hint
 
 
-def test_an_image_that_the_engine_does_not_have_is_refused_with_the_way_to_build_it() -> None:
+def test_an_image_that_the_engine_does_not_have_is_refused_with_the_way_to_load_it() -> None:
     with pytest.raises(ImageMismatchError, match="does not have") as refused:
         check_image(None, PLAN)
-    assert "executor image build cpu" in refused.value.hint
+    assert "executor image load cpu" in refused.value.hint
 
 
 def test_the_manifest_digest_of_the_containerd_store_is_accepted_too() -> None:
