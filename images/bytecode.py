@@ -97,6 +97,7 @@ class ImageInterpreter:
             timeout=_SECONDS_MAX,
             check=False,
             env=self._env(),
+            cwd=self._root,
         )
         if done.returncode != 0:
             reason = done.stderr.decode(errors="replace")[-300:]
@@ -112,6 +113,7 @@ class ImageInterpreter:
             str(libraries),
             str(program),
             "-S",
+            "-P",  # nothing is imported from the folder that the builder happens to stand in
             "-B",
             "-c",
             _COMPILER,

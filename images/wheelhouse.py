@@ -34,7 +34,7 @@ def pip_download(
     Raises:
         SourceError: pip could not provide them.
     """
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(target)]
+    command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(target)]
     command += ["--implementation", "cp", "--python-version", python]
     for abi in ("cp" + python.replace(".", ""), "abi3", "none"):
         command += ["--abi", abi]

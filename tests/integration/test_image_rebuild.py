@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from images.bytecode import ImageInterpreter
+from images.errors import SourceError
+from images.layers import compiler_entries
 from images.lock import load_lock
+from images.store import BlobStore
+from images.tar import Entry, Kind
+from images.wheelhouse import pip_download
 from tests.integration.conftest import Host
 from tests.integration.workshop import (
     NOBODY,
@@ -137,3 +144,23 @@ def test_one_flipped_byte_in_a_cached_input_of_the_real_image_is_refused_by_name
         done = call(["image", action, "cpu"], env=env)
         assert done.code == 22
         assert f"error: cached bytes are not what the lock names: deb libc6 {item.version}" in done.stderr
+
+
+def test_nothing_is_imported_from_the_folder_that_the_builder_stands_in(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `struct.py` or a `pip` there would run with the builder's rights, and would write the image's bytecode."""
+    trap = f"open({str(place / 'sprung')!r}, 'w')\nraise SystemExit('sprung')\n"
+    for name in ("struct.py", "importlib.py", "pip.py"):
+        (place / name).write_text(trap)
+    monkeypatch.chdir(place)
+    store = BlobStore(complete_home().blobs)
+    files = compiler_entries(LOCK.inputs, recipe=LOCK.recipe, store=store)
+    source = Entry(path="a/x.py", kind=Kind.FILE, data=b"x = 1\n")
+    with ImageInterpreter(files, version="3.11", architecture="amd64") as interpreter:
+        assert list(interpreter.compile([source])) == ["a/__pycache__/x.cpython-311.pyc"]
+    with pytest.raises(SourceError):
+        pip_download(["-r"], place, python="3.11", architecture="amd64", glibc="2.36", constraints=None)
+    assert not (place / "sprung").exists()
+    subprocess.run([sys.executable, "-c", "import pip"], check=False, stderr=subprocess.DEVNULL)
+    assert (place / "sprung").exists(), "the trap works where nothing is isolated"
