@@ -26,6 +26,7 @@ MANIFEST_BYTES_MAX = 4 << 20  # what registries must take (distribution-spec 1.1
 _SECONDS = (10.0, 300.0)  # to connect, and between two bytes
 _CHUNK = 1 << 20
 _REPOSITORY = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?/([a-z0-9]+([._/-][a-z0-9]+)*)")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, section 2.1
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -76,6 +77,8 @@ class Registry:
         self._authorization: str | None = None
         self._session = requests.Session()
         self._session.trust_env = not repository.loopback  # no proxy stands between this machine and itself
+        self._session.auth = _as_it_is  # else a .netrc would replace the header that answers a challenge
+        self._session.headers["Accept-Encoding"] = "identity"
 
     def has_blob(self, sha256: str) -> bool:
         """Tell whether the repository has a blob."""
@@ -141,7 +144,15 @@ class Registry:
         """
         answer = self._call("GET", f"referrers/{digest}", ok=(200, 404))
         data = _bounded(answer) if answer.status_code == 200 else self.get_manifest(_fallback_tag(digest))
-        return list(json.loads(data)["manifests"]) if data else []
+        if data is None:
+            return []
+        try:
+            found = json.loads(data)["manifests"]
+            if not all(isinstance(d, dict) and isinstance(d["digest"], str) for d in found):
+                raise ValueError("a descriptor without a digest")
+            return list(found)
+        except (KeyError, TypeError, ValueError, RecursionError) as err:
+            raise InputError(f"registry {self._repository.host} sent a malformed list of referrers") from err
 
     def _list_as_referrer(self, subject: str, manifest: bytes, digest: str) -> None:
         document = json.loads(manifest)
@@ -180,6 +191,8 @@ class Registry:
         if answer.status_code == 401:
             self._authorization = self._answer(answer.headers.get("WWW-Authenticate", ""))
             answer = self._send(method, url, headers, body, open_body, redirects=redirects)
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise InputError(f"registry {self._repository.host} sent an encoding that was not asked for")
         if answer.status_code not in ok:
             hint = "log in with `docker login`" if answer.status_code in (401, 403) else ""
             raise SourceError(
@@ -231,14 +244,17 @@ class Registry:
         self._check_transport(realm)
         headers = {"Authorization": basic} if basic else {}
         try:
-            answer = self._session.get(realm, params=fields, headers=headers, timeout=_SECONDS, stream=True)
-            document = json.loads(_bounded(answer)) if answer.status_code == 200 else {}
-        except (requests.RequestException, ValueError) as err:
+            answer = self._session.get(
+                realm, params=fields, headers=headers, timeout=_SECONDS, stream=True, allow_redirects=False
+            )
+            document = json.loads(_bounded(answer)) if answer.status_code == 200 else None
+        except (requests.RequestException, ValueError, RecursionError) as err:
             raise SourceError(f"no token for registry {self._repository.host}") from err
-        token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str):
-            raise SourceError(f"no token for registry {self._repository.host}", hint="log in with `docker login`")
-        return f"Bearer {token}"
+        tokens = [document.get(name) for name in ("token", "access_token")] if isinstance(document, dict) else []
+        for token in tokens:
+            if isinstance(token, str) and _TOKEN.fullmatch(token):
+                return f"Bearer {token}"
+        raise SourceError(f"no token for registry {self._repository.host}", hint="log in with `docker login`")
 
 
 def docker_credentials(host: str) -> str | None:
@@ -259,6 +275,10 @@ def docker_credentials(host: str) -> str | None:
 
 def _fallback_tag(digest: str) -> str:
     return digest.replace(":", "-")
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _bounded(answer: requests.Response) -> bytes:

@@ -20,6 +20,9 @@ class FakeRegistry:
         referrers: Whether it has the referrers API of distribution-spec 1.1.
         lies: Bytes that it sends in place of what was asked for, by path.
         moved: Paths that it answers with a redirect.
+        realm: Where it says that tokens are to be had, if not at `/token`.
+        encoding: `Content-Encoding` of all that it sends.
+        token_answer: What it sends in place of a token.
     """
 
     basic: str = ""
@@ -28,6 +31,8 @@ class FakeRegistry:
     lies: dict[str, bytes] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     realm: str = ""
+    encoding: str = ""
+    token_answer: bytes = b""
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     seen: list[tuple[str, str, str]] = field(default_factory=list)
@@ -70,7 +75,7 @@ def serving(registry: FakeRegistry) -> Iterator[FakeRegistry]:
             if registry.basic and authorization != registry.basic:
                 self.send(403, {})
             else:
-                self.send(200, {}, json.dumps({"token": registry.bearer}).encode())
+                self.send(200, {}, registry.token_answer or json.dumps({"token": registry.bearer}).encode())
 
         def route(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
             kind, _, reference = path.removeprefix("/v2/a/b/").partition("/")
@@ -99,6 +104,8 @@ def serving(registry: FakeRegistry) -> Iterator[FakeRegistry]:
 
         def send(self, code: int, headers: dict[str, str], body: bytes = b"") -> None:
             self.send_response(code)
+            if registry.encoding:
+                self.send_header("Content-Encoding", registry.encoding)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
@@ -108,7 +115,7 @@ def serving(registry: FakeRegistry) -> Iterator[FakeRegistry]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     registry.host = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield registry

@@ -181,3 +181,40 @@ def test_credentials_are_those_of_docker_login(tmp_path: Path, monkeypatch: pyte
     assert [docker_credentials(h) for h in ("other", "bad", "none")] == [None, None, None]
     config.write_text("[]")
     assert docker_credentials("h") is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no JSON", b"[]", b"{}", b'{"manifests": 1}', b'{"manifests": [1]}', b'{"manifests": [{}]}']
+)
+def test_a_malformed_list_of_referrers_is_refused(data: bytes) -> None:
+    path = "/v2/a/b/referrers/sha256:" + "1" * 64
+    with serving(FakeRegistry(lies={path: data})) as fake, pytest.raises(InputError, match="malformed list"):
+        client(fake).referrers("sha256:" + "1" * 64)
+
+
+@pytest.mark.parametrize(
+    "data", [b"no JSON", b"[]", b'{"token": 1}', b'{"token": "a\\r\\nX-Header: b"}', b'{"token": ""}']
+)
+def test_a_malformed_token_is_refused(data: bytes) -> None:
+    with serving(FakeRegistry(bearer="t", token_answer=data)) as fake, pytest.raises(SourceError, match="no token"):
+        client(fake).has_blob(SHA256)
+
+
+def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
+    """A decoder would make gigabytes of a few bytes."""
+    blobs = {f"sha256:{SHA256}": DATA}
+    with serving(FakeRegistry(blobs=blobs, encoding="gzip")) as fake, pytest.raises(InputError, match="encoding"):
+        b"".join(client(fake).get_blob(SHA256))
+
+
+def test_credentials_of_a_netrc_do_not_take_the_place_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(FakeRegistry(basic=f"Basic {BASIC}", blobs={f"sha256:{SHA256}": DATA})) as fake:
+        registry = client(fake, credentials=BASIC)
+        registry._session.trust_env = True
+        assert registry.has_blob(SHA256)
+        assert [a for _, _, a in fake.seen] == ["", f"Basic {BASIC}"]
