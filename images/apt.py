@@ -58,7 +58,7 @@ class IsolatedApt:
         Raises:
             SourceError: apt cannot satisfy them.
         """
-        out = self._run("apt-get", "install", "--simulate", "--no-install-recommends", *packages)
+        out = self._run("apt-get", "install", "--simulate", "--no-install-recommends", "--", *packages)
         return {m[1]: m[2] for line in out.splitlines() if (m := _INSTALL.match(line))}
 
     def records(
@@ -97,7 +97,7 @@ class IsolatedApt:
         Raises:
             SourceError: A version cannot be had from the configured sources any more.
         """
-        self._run("apt-get", "download", "-qq", *(f"{name}={version}" for name, version in packages), cwd=target)
+        self._run("apt-get", "download", "-qq", "--", *(f"{name}={version}" for name, version in packages), cwd=target)
 
     def _run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
         options = {
@@ -119,6 +119,8 @@ class IsolatedApt:
                 f"{program} is not installed",
                 hint="locking and fetching Debian packages needs apt; `executor image pull --inputs` does not",
             ) from err
+        except subprocess.TimeoutExpired as err:
+            raise SourceError(f"{program} {arguments[0]} did not end within {_SECONDS_MAX} s") from err
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["no output"]
             raise SourceError(

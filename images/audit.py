@@ -23,6 +23,7 @@ _ENGINE_FILES = frozenset({".dockerenv", "dev/console", "etc/hostname", "etc/hos
 _ENGINE_DIRECTORIES = frozenset({"dev/pts", "dev/shm"})
 _ENGINE_LINKS = {"etc/mtab": "/proc/mounts"}
 _CHUNK = 1 << 20
+_PAX_KEYS = frozenset({"path", "linkpath"})  # whatever else is there, such as capabilities, is none of ours
 _KINDS = {tarfile.REGTYPE: Kind.FILE, tarfile.SYMTYPE: Kind.SYMLINK, tarfile.DIRTYPE: Kind.DIRECTORY}
 
 
@@ -45,7 +46,9 @@ class Finding:
     alteration: Alteration
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.alteration.value}"
+        """For a terminal, which must not obey what a file is called."""
+        path = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.path)
+        return f"{path}: {self.alteration.value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,24 +98,29 @@ class ExpectedTree:
                         found.append(Finding(path=path, alteration=alteration))
                     if len(found) >= FINDINGS_MAX:
                         return found
-        except tarfile.TarError as err:
+                end = archive.offset
+        except (tarfile.TarError, EOFError, OverflowError, ValueError) as err:
             raise InputError(f"the engine sent something else than a file system: {err}") from err
-        if not reader.ended_well():
-            raise InputError("the engine sent something else than a whole file system: it ends too soon")
+        if not reader.ended_well(end):
+            raise InputError("the engine sent something else than a whole file system: it ends too soon or goes on")
         found += [Finding(path=path, alteration=Alteration.REMOVED) for path in sorted(left)]
         return found[:FINDINGS_MAX]
 
 
 def _look(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, expected: _Node | None) -> Alteration | None:
+    if expected is None and not _is_engines(member, path):
+        return Alteration.ADDED
+    if not set(member.pax_headers) <= _PAX_KEYS:
+        return Alteration.ATTRIBUTES
+    if (member.uid, member.gid) != (0, 0):
+        return Alteration.MODE
     if expected is None:
-        return None if _is_engines(member, path) else Alteration.ADDED
+        return None
     if _KINDS.get(member.type) is not expected.kind:
         return Alteration.KIND
-    if any(key.startswith("SCHILY.xattr.") for key in member.pax_headers):
-        return Alteration.ATTRIBUTES
     if expected.kind is Kind.SYMLINK:
         return None if member.linkname == expected.content else Alteration.CONTENT
-    if (member.mode & 0o7777, member.uid, member.gid) != (expected.mode, 0, 0):
+    if member.mode & 0o7777 != expected.mode:
         return Alteration.MODE
     if expected.kind is Kind.FILE and _sha256(archive, member) != expected.content:
         return Alteration.CONTENT
@@ -121,9 +129,9 @@ def _look(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, expected
 
 def _is_engines(member: tarfile.TarInfo, path: str) -> bool:
     if path in _ENGINE_FILES:
-        return member.isreg() and member.size == 0
+        return member.isreg() and member.size == 0 and member.mode & 0o7000 == 0
     if path in _ENGINE_DIRECTORIES:
-        return member.isdir()
+        return member.isdir() and member.mode & 0o7000 == 0
     return member.issym() and _ENGINE_LINKS.get(path) == member.linkname
 
 
@@ -142,18 +150,27 @@ class _Reader:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = bytearray()
-        self._tail = b""
+        self._size = 0
+        self._nonzero = 0  # where the last byte that is not zero ends
 
-    def ended_well(self) -> bool:
-        """Read to the end, and tell whether it is that of an archive: `tarfile` takes a cut-off one for a whole one."""
+    def ended_well(self, end: int) -> bool:
+        """Read to the end, and tell whether nothing but two or more empty blocks follows the last member.
+
+        `tarfile` takes an archive that is cut off, or that goes on after an empty or a damaged block, for a whole one.
+
+        Args:
+            end: Where the last member ended, in bytes.
+        """
         while self.read(_CHUNK):
             pass
-        return self._tail == bytes(2 * BLOCK)
+        return self._nonzero <= end and self._size >= end + 2 * BLOCK
 
     def read(self, size: int) -> bytes:
         while len(self._rest) < size and (chunk := next(self._chunks, None)) is not None:
             self._rest += chunk
         taken = bytes(self._rest[:size])
         del self._rest[:size]
-        self._tail = (self._tail + taken)[-2 * BLOCK :]
+        if rest := len(taken.rstrip(b"\0")):
+            self._nonzero = self._size + rest
+        self._size += len(taken)
         return taken

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from images.bytecode import Bytecode, BytecodeCache, ImageInterpreter, compile_groups, sources_among
 from images.errors import NotReproducedError, UnsafeEntryError
-from images.layers import Group, arrange, compiler_entries, layer_groups, layer_plan
-from images.lock import ImageLock, LockedInput
+from images.layers import Group, arrange, compiler_entries, layer_groups
+from images.lock import ImageLock, LockedInput, layer_plan
 from images.oci import Layer
 from images.recipe import Recipe
 from images.store import Blob, BlobStore
@@ -70,8 +70,6 @@ class Builder:
     def _claim(self, name: str, entries: Iterable[Entry]) -> None:
         """Refuse a layer that would cover a file of a lower one: which of them counts must not depend on the order."""
         for entry in entries:
-            if entry.kind is Kind.DIRECTORY:
-                continue
             owner, identity = self._owners.setdefault(entry.path, (name, entry.identity))
             if identity != entry.identity:
                 raise UnsafeEntryError(f"layers {owner!r} and {name!r} bring other content for one path: {entry.path}")

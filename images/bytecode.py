@@ -90,15 +90,19 @@ class ImageInterpreter:
 
         Files that do not compile (templates, tests of the parser) are left without bytecode.
         """
-        done = subprocess.run(
-            self._command(),
-            input=b"".join(_framed(e) for e in sources),
-            capture_output=True,
-            timeout=_SECONDS_MAX,
-            check=False,
-            env=self._env(),
-            cwd=self._root,
-        )
+        request = b"".join(_framed(e) for e in sources)
+        try:
+            done = subprocess.run(
+                self._command(),
+                input=request,
+                capture_output=True,
+                timeout=_SECONDS_MAX,
+                check=False,
+                env=self._env(),
+                cwd=self._root,
+            )
+        except subprocess.TimeoutExpired as err:
+            raise ImageError(f"the image's interpreter did not compile within {_SECONDS_MAX} s") from err
         if done.returncode != 0:
             reason = done.stderr.decode(errors="replace")[-300:]
             raise ImageError(f"the image's interpreter failed as a compiler: {reason}")
@@ -168,7 +172,10 @@ class BytecodeCache:
         if hashlib.sha256(data[32:]).digest() != data[:32]:
             return None
         frames = _codes(data[32:])
-        return {path.decode(): code for path, code in zip(frames, frames, strict=True)}
+        try:
+            return {path.decode(): code for path, code in zip(frames, frames, strict=True)}
+        except (struct.error, ValueError):
+            return None
 
     def put(self, key: str, code: Bytecode) -> None:
         """Keep bytecode."""

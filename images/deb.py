@@ -55,7 +55,7 @@ def read_deb(data: bytes, *, name: str) -> Deb:
             md5sums=control.get("md5sums", b"").decode(),
             entries=tuple(_entries(_member(data, "data", name), name)),
         )
-    except (tarfile.TarError, lzma.LZMAError, KeyError, ValueError) as err:  # KeyError: a link to nothing
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OverflowError, ValueError) as err:
         raise UnsafeEntryError(f"Debian package cannot be read: {name}") from err
 
 
@@ -66,26 +66,37 @@ def merged(path: str) -> str:
 
 
 def _entries(archive: bytes, name: str) -> Iterator[Entry]:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    contents: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
         for member in tar:
             path = merged(_relative(member.name, name))
             if not path or member.isdir():
                 continue
             if member.issym():
                 yield Entry(path=path, kind=Kind.SYMLINK, target=member.linkname)
-            elif member.isfile() or member.islnk():
+                continue
+            if member.isreg() and not member.issparse():
                 content = tar.extractfile(member)
-                assert content is not None, "regular members and hard links have content"
-                yield Entry(path=path, kind=Kind.FILE, data=content.read())
+                assert content is not None, "regular members have content"
+                contents[path] = content.read()
+            elif member.islnk():  # to a file that came before it, or to nothing
+                contents[path] = _linked(contents, merged(_relative(member.linkname, name)), name)
             else:
                 raise UnsafeEntryError(f"special file in Debian package {name}: {member.name}")
+            yield Entry(path=path, kind=Kind.FILE, data=contents[path])
+
+
+def _linked(contents: Mapping[str, bytes], target: str, name: str) -> bytes:
+    if target not in contents:
+        raise UnsafeEntryError(f"hard link to no file before it in Debian package {name}: {target}")
+    return contents[target]
 
 
 def _control_files(archive: bytes) -> dict[str, bytes]:
     found = {}
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
         for member in tar:
-            content = tar.extractfile(member) if member.isfile() else None
+            content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
             if content is not None:
                 found[member.name.removeprefix("./")] = content.read()
     return found
@@ -104,7 +115,10 @@ def _member(deb: bytes, wanted: str, name: str) -> bytes:
     offset = 8
     while offset + 60 <= len(deb):
         header = deb[offset : offset + 60]
-        size = int(header[48:58])
+        digits = header[48:58].rstrip()
+        if not digits.isdigit():
+            raise UnsafeEntryError(f"not a Debian package: {name}")
+        size = int(digits)
         member = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
         body = deb[offset + 60 : offset + 60 + size]
         if member == f"{wanted}.tar.xz":

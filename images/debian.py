@@ -78,6 +78,8 @@ def _verified_text(release: Path) -> tuple[str, list[str]]:
         done = subprocess.run(command, capture_output=True, timeout=_GPGV_SECONDS, check=False)
     except FileNotFoundError as err:
         raise SourceError("gpgv is not installed", hint="locking Debian packages needs gpgv and apt") from err
+    except subprocess.TimeoutExpired as err:
+        raise SourceError(f"gpgv did not end within {_GPGV_SECONDS} s") from err
     status = done.stderr.decode(errors="replace")
     # VALIDSIG ends with the primary key's fingerprint (GnuPG doc/DETAILS). One unknown key among several is no error.
     found = [line.split()[-1] for line in status.splitlines() if line.startswith("[GNUPG:] VALIDSIG ")]

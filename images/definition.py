@@ -1,5 +1,6 @@
 """The image definition: the few lines that a person edits, from which the lock is resolved."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,17 @@ from typing import Any
 from images.errors import LockError
 from images.lock import Roots, lock_path
 from images.recipe import Recipe, parse_recipe
+
+_FIELDS = {"name", "epoch", "architecture", "debian", "wheels", "files", "config"}
+_PARTS = {
+    "debian": {"release", "glibc", "signers", "roots", "compiler"},
+    "wheels": {"python", "roots", "own_layer"},
+    "files": {"executables", "drop", "also_drop", "keep", "directories", "texts"},
+    "config": {"user", "env", "entrypoint"},
+}
+_WORD = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 \[\],<>=!~+._-]*")
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +50,7 @@ def load_definition(name: str, folder: Path | None = None) -> Definition:
     """
     path = (folder / f"{name}.toml") if folder else lock_path(name).with_name(f"{name}.toml")
     try:
-        return _parse(_document(path))
+        return _parse(_document(path), name)
     except FileNotFoundError as err:
         raise LockError(f"no image definition named {name!r}") from err
     except (KeyError, TypeError, ValueError) as err:
@@ -49,7 +61,12 @@ def _document(path: Path) -> dict[str, Any]:
     """Read a definition; one that extends another changes only the fields that it names."""
     document = tomllib.loads(path.read_text())
     base = document.pop("extends", None)
-    return _merge(_document(path.with_name(f"{base}.toml")), document) if base else document
+    if base is None:
+        return document
+    below = tomllib.loads(path.with_name(f"{base}.toml").read_text())
+    if "extends" in below:
+        raise ValueError(f"{base}.toml extends another one itself")
+    return _merge(below, document)
 
 
 def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,13 +77,18 @@ def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse(doc: dict[str, Any]) -> Definition:
+def _parse(doc: dict[str, Any], name: str) -> Definition:
+    for fields, wanted in ((doc, _FIELDS), *((doc[part], names) for part, names in _PARTS.items())):
+        if unknown := set(fields) - wanted:
+            raise ValueError(f"unknown fields: {sorted(unknown)}")
+    if doc["name"] != name:
+        raise ValueError(f"it is the definition of {doc['name']!r}")
     debian, wheels, files, config = doc["debian"], doc["wheels"], doc["files"], doc["config"]
     return Definition(
-        name=doc["name"],
-        release=debian["release"],
-        signers=tuple(debian["signers"]),
-        roots=Roots(debs=tuple(debian["roots"]), wheels=tuple(wheels["roots"])),
+        name=name,
+        release=_strings([debian["release"]], _WORD)[0],
+        signers=_strings(debian["signers"], _FINGERPRINT),
+        roots=Roots(debs=_strings(debian["roots"], _WORD), wheels=_strings(wheels["roots"], _REQUIREMENT)),
         recipe=parse_recipe(
             {
                 "architecture": doc["architecture"],
@@ -76,7 +98,7 @@ def _parse(doc: dict[str, Any]) -> Definition:
                 "compiler": debian["compiler"],
                 "own_layer": wheels["own_layer"],
                 "executables": files["executables"],
-                "drop": [*files["drop"], *files.get("also_drop", [])],
+                "drop": files["drop"] + files.get("also_drop", []),
                 "keep": files["keep"],
                 "directories": files["directories"],
                 "texts": files["texts"],
@@ -84,3 +106,12 @@ def _parse(doc: dict[str, Any]) -> Definition:
             }
         ),
     )
+
+
+def _strings(value: object, form: re.Pattern[str]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"expected a list that is not empty, got {value!r}")
+    for item in value:
+        if not isinstance(item, str) or not form.fullmatch(item):
+            raise ValueError(f"not what is expected here: {item!r}")
+    return tuple(value)

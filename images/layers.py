@@ -7,41 +7,23 @@ the same path with other content are refused, and every directory is written onc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 from images.deb import Deb, merged, read_deb
-from images.errors import LockError, UnsafeEntryError
+from images.errors import UnsafeEntryError
 from images.inputs import blob_of
-from images.lock import LockedInput
+from images.lock import OS, WORKER, LockedInput
 from images.recipe import Recipe
 from images.store import BlobStore
 from images.tar import Entry, Kind
 from images.wheel import SITE, read_wheel
 
-OS = "os"
-WHEELS = "wheels"
-WORKER = "worker"
 _USR_MERGE = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 _STATUS = "var/lib/dpkg/status.d"
+_WHITEOUT = ".wh."  # image-spec 1.1, layer: a file so called removes another one of a lower layer
+_OURS = ("worker", "tools")  # in the site directory: an extension module there would be imported in place of the source
+_NAME_BYTES_MAX = 255  # of a path segment, on the file systems that engines use
 
 Group = tuple[Entry, ...]
-
-
-def layer_plan(recipe: Recipe, inputs: Sequence[LockedInput]) -> list[tuple[str, tuple[LockedInput, ...]]]:
-    """Return the layers in order: their names and the inputs of each.
-
-    Raises:
-        LockError: Two layers would have one name.
-    """
-    debs, wheels, sources = (tuple(i for i in inputs if i.kind == k) for k in ("deb", "wheel", "source"))
-    own: list[LockedInput] = []
-    for pattern in recipe.own_layer:
-        own += [w for w in wheels if fnmatchcase(w.name, pattern) and w not in own]
-    rest = tuple(w for w in wheels if w not in own)
-    plan = [(OS, debs), *((w.name, (w,)) for w in own), (WHEELS, rest), (WORKER, sources)]
-    if len(dict(plan)) != len(plan):
-        raise LockError("a wheel with a layer of its own is called like one of ours")
-    return plan
 
 
 def layer_groups(
@@ -109,7 +91,7 @@ def _os_groups(items: Sequence[LockedInput], recipe: Recipe, store: BlobStore) -
     groups = [tuple(ours)]
     for item in items:
         deb = read_deb(store.read(blob_of(item)), name=item.name)
-        kept = [_normal(e, recipe) for e in deb.entries if recipe.keeps(e.path)]
+        kept = [_checked(e, recipe, str(item)) for e in deb.entries if recipe.keeps(e.path)]
         groups.append((*kept, *_status_entries(item, deb, {e.path for e in kept})))
     return groups
 
@@ -125,15 +107,28 @@ def _status_entries(item: LockedInput, deb: Deb, kept: set[str]) -> Iterator[Ent
 
 def _wheel_group(item: LockedInput, recipe: Recipe, store: BlobStore, open_files: ExitStack) -> Group:
     file = open_files.enter_context(store.open(blob_of(item)))
-    return tuple(_normal(e, recipe) for e in read_wheel(file, name=item.name, keeps=recipe.keeps))
+    entries = read_wheel(file, name=item.name, keeps=recipe.keeps)
+    return tuple(_checked(e, recipe, str(item)) for e in entries)
 
 
 def _source_entry(item: LockedInput, store: BlobStore) -> Entry:
     return _file(f"{SITE}/{item.name.removeprefix('images/')}", store.read(blob_of(item)))
 
 
-def _normal(entry: Entry, recipe: Recipe) -> Entry:
-    """An execute bit is what the recipe says, whatever the package says."""
+def _checked(entry: Entry, recipe: Recipe, package: str) -> Entry:
+    """Refuse what no package may bring. An execute bit is what the recipe says, whatever the package says."""
+    for text in (entry.path, entry.target):
+        if not text.isprintable():  # control characters, NUL, and bytes that are no UTF-8
+            raise UnsafeEntryError(f"name with unprintable characters in {package}: {text!r}")
+    parts = entry.path.split("/")
+    if any(p.startswith(_WHITEOUT) for p in parts):
+        raise UnsafeEntryError(f"file that would remove another one in {package}: {entry.path}")
+    if any(len(p.encode()) > _NAME_BYTES_MAX for p in parts):
+        raise UnsafeEntryError(f"name is too long in {package}: {entry.path}")
+    if entry.path.startswith(f"{SITE}/") and parts[len(SITE.split("/"))].partition(".")[0] in _OURS:
+        raise UnsafeEntryError(f"file in the place of the worker or the tools in {package}: {entry.path}")
+    if entry.path == "etc/ld.so.preload":
+        raise UnsafeEntryError(f"library for every process in {package}: {entry.path}")
     return replace(entry, executable=True) if entry.path in recipe.executables else entry
 
 

@@ -8,8 +8,9 @@ together is refused.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from images.recipe import Recipe, parse_recipe
 SCHEMA = "executor.image-lock/v1"
 LOCK_BYTES_MAX = 40_000
 SUFFIX = ".lock.json"
+OS = "os"
+WHEELS = "wheels"
+WORKER = "worker"
 ROOT = "root"  # why a package is there that was asked for
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -152,6 +156,23 @@ class ImageLock:
         return tuple(i for i in self.inputs if i.kind == kind)
 
 
+def layer_plan(recipe: Recipe, inputs: Sequence[LockedInput]) -> list[tuple[str, tuple[LockedInput, ...]]]:
+    """Return the layers in order: their names and the inputs of each.
+
+    Raises:
+        LockError: Two layers would have one name.
+    """
+    debs, wheels, sources = (tuple(i for i in inputs if i.kind == k) for k in ("deb", "wheel", "source"))
+    own: list[LockedInput] = []
+    for pattern in recipe.own_layer:
+        own += [w for w in wheels if fnmatchcase(w.name, pattern) and w not in own]
+    rest = tuple(w for w in wheels if w not in own)
+    plan = [(OS, debs), *((w.name, (w,)) for w in own), (WHEELS, rest), (WORKER, sources)]
+    if len(dict(plan)) != len(plan):
+        raise LockError("a wheel with a layer of its own is called like one of ours")
+    return plan
+
+
 def lock_path(name: str) -> Path:
     """Return where the lock of an image lies in this distribution.
 
@@ -208,7 +229,7 @@ def parse_lock(data: bytes) -> ImageLock:
     if len(data) > LOCK_BYTES_MAX:
         raise LockError(f"image lock is larger than {LOCK_BYTES_MAX} bytes")
     try:
-        lock = _parse(json.loads(data), raw=data)
+        lock = _parse(json.loads(data, object_pairs_hook=_object), raw=data)
     except (KeyError, TypeError, ValueError, RecursionError) as err:
         raise LockError(f"image lock is malformed: {err}") from err
     _check_whole(lock)
@@ -242,10 +263,22 @@ def _parse(document: Any, *, raw: bytes) -> ImageLock:
     )
 
 
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """What a person reads in a lock must be what a program reads: no key stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
 def _check_whole(lock: ImageLock) -> None:
     """Refuse a lock whose parts do not belong together: one edited by hand, or merged wrongly."""
     if not lock.inputs:
         raise LockError("image lock names no inputs")
+    if lock.of_kind("deb") and not lock.indexes:
+        raise LockError("image lock names no index that its Debian packages' digests came from")
+    if [y.name for y in lock.expect.layers] != [name for name, _ in layer_plan(lock.recipe, lock.inputs)]:
+        raise LockError("image lock expects other layers than its recipe makes of its inputs")
     keys = [(i.kind, i.name) for i in lock.inputs]
     if len(set(keys)) != len(keys):
         raise LockError("image lock names an input twice")

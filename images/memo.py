@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.encoding import canonical_json, sha256_hex
-from images.layers import OS
-from images.lock import LockedInput
+from images.lock import OS, LockedInput
 from images.oci import Layer
 from images.recipe import Recipe
 
@@ -41,8 +40,8 @@ class LayerMemo:
         """Return what a layer came out as, or None."""
         try:
             known = json.loads((self._root / self._keys[name]).read_bytes())
-            return Layer(name=name, sha256=known["sha256"], size=known["size"])
-        except (FileNotFoundError, KeyError, ValueError):
+            return Layer(name=name, sha256=bytes.fromhex(known["sha256"]).hex(), size=int(known["size"]))
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
             return None
 
     def put(self, layer: Layer) -> None:

@@ -11,6 +11,13 @@ from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 from typing import Any
 
+_EPOCH_MAX = 0o77777777777  # what a tar header holds: the year 2242
+_FORMS = {
+    "architecture": re.compile(r"amd64|arm64"),
+    "python": re.compile(r"3\.[1-9][0-9]?"),
+    "glibc": re.compile(r"2\.[1-9][0-9]?"),
+    "user": re.compile(r"[0-9]{1,10}:[0-9]{1,10}"),
+}
 _FIELDS = {
     "architecture": str,
     "epoch": int,
@@ -88,17 +95,30 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
     """
     if set(document) != set(_FIELDS):
         raise ValueError(f"recipe has wrong fields: {sorted(set(document) ^ set(_FIELDS))}")
-    return Recipe(**{name: _parse(name, kind, document[name]) for name, kind in _FIELDS.items()})
+    recipe = Recipe(**{name: _parse(name, kind, document[name]) for name, kind in _FIELDS.items()})
+    if not 0 <= recipe.epoch <= _EPOCH_MAX:
+        raise ValueError(f"recipe has a wrong epoch: {recipe.epoch}")
+    for name, form in _FORMS.items():
+        if not form.fullmatch(getattr(recipe, name)):
+            raise ValueError(f"recipe has a wrong {name}: {getattr(recipe, name)!r}")
+    for path in (*recipe.directories, *(path for path, _ in recipe.texts)):
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise ValueError(f"recipe has a path that is none in an image: {path!r}")
+    return recipe
 
 
 def _parse(name: str, kind: type, value: object) -> Any:
-    if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+    if kind is tuple and isinstance(value, list) and all(isinstance(v, str) and v.isprintable() for v in value):
         return tuple(value)
-    if kind is dict and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
+    if kind is dict and isinstance(value, dict) and all(_is_text(k, v) for k, v in value.items()):
         return tuple(sorted(value.items()))
-    if type(value) is kind:
+    if type(value) is kind and (kind is int or str(value).isprintable()):
         return value
     raise ValueError(f"recipe has a wrong {name}: {value!r}")
+
+
+def _is_text(path: object, text: object) -> bool:
+    return isinstance(path, str) and path.isprintable() and isinstance(text, str) and text.isascii()
 
 
 def _plain(value: object) -> object:

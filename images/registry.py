@@ -25,6 +25,8 @@ from images.oci import INDEX_TYPE, MANIFEST_TYPE
 MANIFEST_BYTES_MAX = 4 << 20  # what registries must take (distribution-spec 1.1, pushing manifests)
 _SECONDS = (10.0, 300.0)  # to connect, and between two bytes
 _CHUNK = 1 << 20
+_REDIRECTS = (301, 302, 303, 307, 308)
+_REDIRECTS_MAX = 5
 _REPOSITORY = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?/([a-z0-9]+([._/-][a-z0-9]+)*)")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, section 2.1
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
@@ -40,11 +42,7 @@ class Repository:
     @property
     def loopback(self) -> bool:
         """Whether the registry is this machine."""
-        name = urlsplit(f"//{self.host}").hostname or ""
-        try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return name == "localhost"
+        return _is_loopback(f"//{self.host}")
 
     @property
     def url(self) -> str:
@@ -89,14 +87,21 @@ class Registry:
         if self.has_blob(sha256):
             return False
         begun = self._call("POST", "blobs/uploads/", ok=(202,))
-        location = urljoin(begun.url, begun.headers.get("Location", ""))
+        location = self._resolved(begun, "an upload")
+        if urlsplit(location).netloc != self._repository.host:
+            raise SourceError(f"registry {self._repository.host} sends uploads elsewhere: {urlsplit(location).netloc}")
         target = location + ("&" if "?" in location else "?") + f"digest=sha256:{sha256}"
         self._call("PUT", target, ok=(201,), open_body=open_blob, headers={"Content-Type": "application/octet-stream"})
         return True
 
     def get_blob(self, sha256: str) -> Iterator[bytes]:
         """Yield a blob. Untrusted: its digest is checked by who stores it."""
-        answer = self._call("GET", f"blobs/sha256:{sha256}", ok=(200,), redirects=True)
+        answer = self._call("GET", f"blobs/sha256:{sha256}", ok=(200, *_REDIRECTS))
+        for _ in range(_REDIRECTS_MAX):  # to where the registry keeps its blobs, which gets no credentials of ours
+            if answer.status_code in _REDIRECTS:
+                answer = self._send("GET", self._resolved(answer, "a blob"), None, None, None)
+        if answer.status_code != 200:
+            raise SourceError(f"registry {self._repository.host} does not give sha256:{sha256[:12]}")
         try:
             yield from answer.iter_content(_CHUNK)
         except requests.RequestException as err:
@@ -131,7 +136,7 @@ class Registry:
         answer = self._call("GET", f"manifests/{reference}", ok=(200, 404), headers=headers)
         if answer.status_code == 404:
             return None
-        data = _bounded(answer)
+        data = self._bounded(answer)
         if reference.startswith("sha256:") and reference != f"sha256:{sha256_hex(data)}":
             raise InputError(f"registry {self._repository.host} sent another manifest than {reference}")
         return data
@@ -143,7 +148,7 @@ class Registry:
         referrers tag schema).
         """
         answer = self._call("GET", f"referrers/{digest}", ok=(200, 404))
-        data = _bounded(answer) if answer.status_code == 200 else self.get_manifest(_fallback_tag(digest))
+        data = self._bounded(answer) if answer.status_code == 200 else self.get_manifest(_fallback_tag(digest))
         if data is None:
             return []
         try:
@@ -183,16 +188,13 @@ class Registry:
         body: bytes | None = None,
         open_body: Callable[[], BinaryIO] | None = None,
         headers: Mapping[str, str] | None = None,
-        redirects: bool = False,
     ) -> requests.Response:
-        """Do one request; a challenge is answered once."""
+        """Do one request of the registry itself; a challenge is answered once, and no redirect is followed."""
         url = path if "://" in path else f"{self._repository.url}/{path}"
-        answer = self._send(method, url, headers, body, open_body, redirects=redirects)
+        answer = self._send(method, url, headers, body, open_body)
         if answer.status_code == 401:
             self._authorization = self._answer(answer.headers.get("WWW-Authenticate", ""))
-            answer = self._send(method, url, headers, body, open_body, redirects=redirects)
-        if answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise InputError(f"registry {self._repository.host} sent an encoding that was not asked for")
+            answer = self._send(method, url, headers, body, open_body)
         if answer.status_code not in ok:
             hint = "log in with `docker login`" if answer.status_code in (401, 403) else ""
             raise SourceError(
@@ -207,8 +209,6 @@ class Registry:
         headers: Mapping[str, str] | None,
         body: bytes | None,
         open_body: Callable[[], BinaryIO] | None,
-        *,
-        redirects: bool,
     ) -> requests.Response:
         self._check_transport(url)
         sent = dict(headers or {})
@@ -216,18 +216,48 @@ class Registry:
             sent["Authorization"] = self._authorization
         data = open_body() if open_body else body
         try:
-            return self._session.request(
-                method, url, headers=sent, data=data, timeout=_SECONDS, stream=True, allow_redirects=redirects
+            answer = self._session.request(
+                method, url, headers=sent, data=data, timeout=_SECONDS, stream=True, allow_redirects=False
             )
-        except requests.RequestException as err:
+        except (requests.RequestException, ValueError) as err:  # ValueError: an address that cannot be one
             raise SourceError(f"registry does not answer: {self._repository.host}") from err
         finally:
             if open_body and data is not None and not isinstance(data, bytes):
                 data.close()
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise InputError(f"registry {self._repository.host} sent an encoding that was not asked for")
+        return answer
+
+    def _resolved(self, answer: requests.Response, what: str) -> str:
+        """Return where an answer points to."""
+        try:
+            location = urljoin(answer.url, answer.headers.get("Location", ""))
+            urlsplit(location).port  # noqa: B018 - raises where there is none to be had
+        except ValueError as err:
+            raise SourceError(f"registry {self._repository.host} sends {what} to no address") from err
+        return location
 
     def _check_transport(self, url: str) -> None:
-        if urlsplit(url).scheme != "https" and not self._repository.loopback:
-            raise SourceError(f"registry {self._repository.host} names a place without TLS: {urlsplit(url).netloc}")
+        """TLS, or loopback from loopback: nothing else is spoken to, wherever a registry points."""
+        try:
+            place = urlsplit(url)
+            plain = place.scheme == "http" and self._repository.loopback and _is_loopback(url)
+        except ValueError as err:
+            raise SourceError(f"registry {self._repository.host} names no address") from err
+        if place.scheme != "https" and not plain:
+            raise SourceError(f"registry {self._repository.host} names a place without TLS: {place.netloc}")
+
+    def _bounded(self, answer: requests.Response) -> bytes:
+        """Read a small answer whole."""
+        data = bytearray()
+        try:
+            for chunk in answer.iter_content(1 << 16):
+                data += chunk
+                if len(data) > MANIFEST_BYTES_MAX:
+                    raise InputError(f"registry {self._repository.host} sent a document that is too large")
+        except requests.RequestException as err:
+            raise SourceError(f"registry {self._repository.host} broke off") from err
+        return bytes(data)
 
     def _answer(self, challenge: str) -> str:
         """Return the Authorization header that answers a challenge (distribution token specification)."""
@@ -247,7 +277,7 @@ class Registry:
             answer = self._session.get(
                 realm, params=fields, headers=headers, timeout=_SECONDS, stream=True, allow_redirects=False
             )
-            document = json.loads(_bounded(answer)) if answer.status_code == 200 else None
+            document = json.loads(self._bounded(answer)) if answer.status_code == 200 else None
         except (requests.RequestException, ValueError, RecursionError) as err:
             raise SourceError(f"no token for registry {self._repository.host}") from err
         tokens = [document.get(name) for name in ("token", "access_token")] if isinstance(document, dict) else []
@@ -277,15 +307,13 @@ def _fallback_tag(digest: str) -> str:
     return digest.replace(":", "-")
 
 
+def _is_loopback(url: str) -> bool:
+    name = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
-
-
-def _bounded(answer: requests.Response) -> bytes:
-    """Read a small answer whole."""
-    data = bytearray()
-    for chunk in answer.iter_content(1 << 16):
-        data += chunk
-        if len(data) > MANIFEST_BYTES_MAX:
-            raise InputError("registry sent a document that is too large")
-    return bytes(data)

@@ -54,6 +54,8 @@ class BlobStore:
             file = path.open("rb")
         except FileNotFoundError as err:
             raise InputError(f"not in the cache: {blob.name} (sha256 {blob.sha256[:12]})") from err
+        except OSError as err:
+            raise InputError(f"cached bytes cannot be read: {blob.name}: {err.strerror}: {path}") from err
         digest, size = hashlib.sha256(), 0
         while chunk := file.read(_CHUNK):
             digest.update(chunk)

@@ -18,6 +18,10 @@ from images.tar import Entry, Kind, Stream
 
 SITE = "usr/lib/python3/dist-packages"
 _CHUNK = 1 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x1  # general purpose bit 0 (PKWARE APPNOTE 4.4.4)
+# All that `zipfile` raises over an archive that is not what it should be.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 _DIGESTS = ("sha256", "sha384", "sha512")
 # RECORD cannot list its own digest, nor those of its signatures.
 _UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
@@ -36,13 +40,11 @@ def read_wheel(file: BinaryIO, *, name: str, keeps: Callable[[str], bool]) -> It
     """
     try:
         archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile as err:
+    except _DAMAGE as err:
         raise UnsafeEntryError(f"not a wheel: {name}") from err
-    members = {i.filename: i for i in archive.infolist() if not i.is_dir()}
-    if len(members) != sum(not i.is_dir() for i in archive.infolist()):
-        raise UnsafeEntryError(f"duplicate member in wheel {name}")
+    members = _members(archive, name)
     record_name = _record_name(members, name)
-    digests = _parse_record(archive.read(record_name).decode())
+    digests = _parse_record(archive, record_name, name)
     folder = record_name.rpartition("/")[0]
     unlisted = {f"{folder}/{u}" for u in _UNLISTED}
     for member in sorted(members):
@@ -52,7 +54,7 @@ def read_wheel(file: BinaryIO, *, name: str, keeps: Callable[[str], bool]) -> It
         if path is None or not keeps(f"{SITE}/{path}"):
             continue
         if member in unlisted:
-            yield Entry(path=f"{SITE}/{path}", kind=Kind.FILE, data=archive.read(member))
+            yield Entry(path=f"{SITE}/{path}", kind=Kind.FILE, data=_read(archive, member, name))
         else:
             stream = _stream(archive, members[member], digests[member], name)
             yield Entry(path=f"{SITE}/{path}", kind=Kind.FILE, stream=stream)
@@ -66,7 +68,7 @@ def read_metadata(file: BinaryIO, *, name: str) -> str:
     """
     for entry in read_wheel(file, name=name, keeps=lambda path: path.endswith(".dist-info/METADATA")):
         if entry.path.count("/") == SITE.count("/") + 2:
-            return entry.read().decode()
+            return entry.read().decode(errors="replace")
     raise UnsafeEntryError(f"wheel without METADATA: {name}")
 
 
@@ -77,8 +79,33 @@ def _record_name(names: dict[str, zipfile.ZipInfo], wheel: str) -> str:
     return found[0]
 
 
-def _parse_record(text: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in csv.reader(io.StringIO(text)) if len(row) > 1}
+def _parse_record(archive: zipfile.ZipFile, record_name: str, wheel: str) -> dict[str, str]:
+    try:
+        rows = [r for r in csv.reader(io.StringIO(_read(archive, record_name, wheel).decode())) if len(r) > 1]
+    except (csv.Error, UnicodeDecodeError) as err:
+        raise UnsafeEntryError(f"RECORD cannot be read in wheel {wheel}") from err
+    digests = {row[0]: row[1] for row in rows}
+    if len(digests) != len(rows):
+        raise UnsafeEntryError(f"RECORD of wheel {wheel} lists a file twice")
+    return digests
+
+
+def _members(archive: zipfile.ZipFile, wheel: str) -> dict[str, zipfile.ZipInfo]:
+    found = [i for i in archive.infolist() if not i.is_dir()]
+    members = {i.filename: i for i in found}
+    if len(members) != len(found):
+        raise UnsafeEntryError(f"duplicate member in wheel {wheel}")
+    for info in found:
+        if info.compress_type not in _METHODS or info.flag_bits & _ENCRYPTED:
+            raise UnsafeEntryError(f"file is packed in another way than wheels are: {info.filename!r} in {wheel}")
+    return members
+
+
+def _read(archive: zipfile.ZipFile, member: str, wheel: str) -> bytes:
+    try:
+        return archive.read(member)
+    except _DAMAGE as err:
+        raise UnsafeEntryError(f"damaged file in wheel {wheel}: {member}") from err
 
 
 def _check_listed(expected: str | None, member: str, wheel: str) -> None:
@@ -91,14 +118,17 @@ def _check_listed(expected: str | None, member: str, wheel: str) -> None:
 
 def _stream(archive: zipfile.ZipFile, info: zipfile.ZipInfo, expected: str, wheel: str) -> Stream:
     def read() -> Iterator[bytes]:
-        digest = hashlib.new(expected.partition("=")[0])
+        digest, size = hashlib.new(expected.partition("=")[0]), 0
         try:
             with archive.open(info) as content:
                 while chunk := content.read(_CHUNK):
                     digest.update(chunk)
+                    size += len(chunk)
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError) as err:
+        except _DAMAGE as err:
             raise UnsafeEntryError(f"damaged file in wheel {wheel}: {info.filename}") from err
+        if size != info.file_size:
+            raise UnsafeEntryError(f"file has another size than the archive says in wheel {wheel}: {info.filename}")
         if _encoded(digest.digest()) != expected.partition("=")[2]:
             raise UnsafeEntryError(f"file differs from RECORD of wheel {wheel}: {info.filename}")
 

@@ -45,9 +45,12 @@ def pip_download(
     elif constraints:
         (target / "constraints.txt").write_text("\n".join(constraints))
         command += ["--constraint", str(target / "constraints.txt")]
-    done = subprocess.run(
-        [*command, "--", *requirements], capture_output=True, text=True, timeout=_FETCH_SECONDS_MAX, check=False
-    )
+    try:
+        done = subprocess.run(
+            [*command, "--", *requirements], capture_output=True, text=True, timeout=_FETCH_SECONDS_MAX, check=False
+        )
+    except subprocess.TimeoutExpired as err:
+        raise SourceError(f"pip did not end within {_FETCH_SECONDS_MAX} s") from err
     (target / "constraints.txt").unlink(missing_ok=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or ["no output"]

@@ -11,8 +11,7 @@ from executor.home import open_home
 from images.build import Builder, blob_of_layer, build_layers
 from images.bytecode import BytecodeCache, UseOfBytecode
 from images.inputs import CHECKOUT, SOURCE_FOLDERS, fetch_inputs, sha256_of_file
-from images.layers import layer_plan
-from images.lock import ImageLock, LockedInput
+from images.lock import ImageLock, LockedInput, layer_plan
 from images.memo import LayerMemo
 from images.oci import Image, Layer
 from images.recipe import Recipe

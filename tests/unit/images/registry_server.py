@@ -21,6 +21,8 @@ class FakeRegistry:
         lies: Bytes that it sends in place of what was asked for, by path.
         moved: Paths that it answers with a redirect.
         realm: Where it says that tokens are to be had, if not at `/token`.
+        upload: Where it wants uploads.
+        promises: How many more bytes it announces than it sends.
         encoding: `Content-Encoding` of all that it sends.
         token_answer: What it sends in place of a token.
     """
@@ -32,6 +34,8 @@ class FakeRegistry:
     moved: dict[str, str] = field(default_factory=dict)
     realm: str = ""
     encoding: str = ""
+    upload: str = "/v2/a/b/blobs/uploads/1?state=x"
+    promises: int = 0
     token_answer: bytes = b""
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
@@ -80,7 +84,7 @@ def serving(registry: FakeRegistry) -> Iterator[FakeRegistry]:
         def route(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
             kind, _, reference = path.removeprefix("/v2/a/b/").partition("/")
             if self.command == "POST":
-                self.send(202, {"Location": "/v2/a/b/blobs/uploads/1?state=x"})
+                self.send(202, {"Location": registry.upload})
             elif self.command == "PUT" and kind == "blobs":
                 (digest,) = query["digest"]
                 good = digest == "sha256:" + hashlib.sha256(body).hexdigest()
@@ -108,8 +112,9 @@ def serving(registry: FakeRegistry) -> Iterator[FakeRegistry]:
                 self.send_header("Content-Encoding", registry.encoding)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + registry.promises))
             self.end_headers()
+            self.close_connection = bool(registry.promises)
             if self.command != "HEAD":
                 self.wfile.write(body)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import LockError, UnsafeEntryError
-from images.layers import arrange, compiler_entries, layer_groups, layer_plan
-from images.lock import load_lock
+from images.layers import arrange, compiler_entries, layer_groups
+from images.lock import layer_plan, load_lock
 from images.store import BlobStore
 from images.tar import Entry, Kind
 from tests.unit.images.packages import deb, keep, locked

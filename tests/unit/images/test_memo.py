@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from images.layers import layer_plan
+from images.lock import layer_plan
 from images.memo import LayerMemo
 from images.oci import Layer
 from images.recipe import Recipe

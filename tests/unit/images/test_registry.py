@@ -218,3 +218,54 @@ def test_credentials_of_a_netrc_do_not_take_the_place_of_an_answer(
         registry._session.trust_env = True
         assert registry.has_blob(SHA256)
         assert [a for _, _, a in fake.seen] == ["", f"Basic {BASIC}"]
+
+
+def test_credentials_do_not_answer_the_challenge_of_another_place() -> None:
+    """Neither where a blob is redirected to, nor where an upload is sent."""
+    path = f"/v2/a/b/blobs/sha256:{SHA256}"
+    with serving(FakeRegistry(basic="Basic other", bearer="other")) as thief, serving(FakeRegistry()) as fake:
+        fake.basic = f"Basic {BASIC}"
+        fake.moved = {path: f"http://{thief.host}{path}"}
+        with pytest.raises(SourceError, match="does not give"):
+            b"".join(client(fake, credentials=BASIC).get_blob(SHA256))
+        fake.moved = {}
+        fake.upload = f"http://{thief.host}/v2/a/b/blobs/uploads/1"
+        with pytest.raises(SourceError, match="sends uploads elsewhere"):
+            client(fake, credentials=BASIC).put_blob(SHA256, lambda: io.BytesIO(DATA))
+        assert [a for _, _, a in thief.seen] == [""]
+
+
+def test_a_registry_on_loopback_sends_nobody_elsewhere_without_tls() -> None:
+    registry = Registry(Repository(host="127.0.0.1:5000", path="a"), credentials=BASIC)
+    with pytest.raises(SourceError, match=r"without TLS: tokens\.example\.org"):
+        registry._answer('Bearer realm="http://tokens.example.org/t",service="s"')
+    path = f"/v2/a/b/blobs/sha256:{SHA256}"
+    moved = {path: "http://blobs.example.org/x"}
+    with serving(FakeRegistry(moved=moved)) as fake, pytest.raises(SourceError, match=r"without TLS: blobs\."):
+        b"".join(client(fake).get_blob(SHA256))
+
+
+def test_redirects_that_lead_nowhere_end() -> None:
+    path = f"/v2/a/b/blobs/sha256:{SHA256}"
+    with serving(FakeRegistry(moved={path: path})) as fake, pytest.raises(SourceError, match="does not give"):
+        b"".join(client(fake).get_blob(SHA256))
+
+
+@pytest.mark.parametrize("location", ["http://[/x", "http://127.0.0.1:port/x", "http://../x", "ftp://127.0.0.1/x"])
+def test_an_address_that_is_none_is_refused(location: str) -> None:
+    path = f"/v2/a/b/blobs/sha256:{SHA256}"
+    with serving(FakeRegistry(moved={path: location})) as fake, pytest.raises(SourceError):
+        b"".join(client(fake).get_blob(SHA256))
+    with serving(FakeRegistry(upload=location)) as fake, pytest.raises(SourceError):
+        client(fake).put_blob(SHA256, lambda: io.BytesIO(DATA))
+    with serving(FakeRegistry(bearer="t", realm=location)) as fake, pytest.raises(SourceError):
+        client(fake).has_blob(SHA256)
+
+
+def test_a_registry_that_breaks_off_is_worth_a_retry() -> None:
+    blobs, manifests = {f"sha256:{SHA256}": DATA}, {"tag": b"{}"}
+    with serving(FakeRegistry(blobs=blobs, manifests=manifests, promises=100)) as fake:
+        with pytest.raises(SourceError, match="broke off"):
+            b"".join(client(fake).get_blob(SHA256))
+        with pytest.raises(SourceError, match="broke off"):
+            client(fake).get_manifest("tag")
