@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from images import audit
-from images.audit import Alteration, ExpectedTree
+from images.audit import Alteration, ExpectedTree, Finding
 from images.errors import InputError
 from tests.unit.images.packages import SmallImage
 
@@ -102,6 +102,13 @@ def test_an_honest_engine_shows_nothing_that_differs(
         (edit("etc/os", b"", type=tarfile.LNKTYPE, linkname="etc/passwd"), "etc/os", Alteration.KIND),
         (edit("etc/os", b"", type=tarfile.CHRTYPE), "etc/os", Alteration.KIND),
         (edit("bin", linkname="tmp"), "bin", Alteration.CONTENT),
+        (edit("bin", uid=1), "bin", Alteration.MODE),
+        (edit(".dockerenv", mode=0o4755), ".dockerenv", Alteration.ADDED),
+        (edit("dev/shm", mode=0o4777), "dev/shm", Alteration.ADDED),
+        (edit("dev/shm", uid=1), "dev/shm", Alteration.MODE),
+        (edit("dev/shm", pax_headers={"SCHILY.xattr.user.x": "x"}), "dev/shm", Alteration.ATTRIBUTES),
+        (edit("etc/os", pax_headers={"LIBARCHIVE.xattr.x": "x"}), "etc/os", Alteration.ATTRIBUTES),
+        (add("../etc/x"), "../etc/x", Alteration.ADDED),
         (
             edit("etc/os", pax_headers={"SCHILY.xattr.security.capability": "x"}),
             "etc/os",
@@ -160,3 +167,37 @@ def test_a_stream_that_ends_too_soon_is_no_verdict(
 def test_what_is_no_file_system_is_no_verdict(tree: ExpectedTree, data: bytes) -> None:
     with pytest.raises(InputError, match="something else"):
         tree.compare(iter([data]))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [bytes(512) * 4 + b"x" * 512, bytes(512) + b"\1" * 512, b"\xff" * 512 * 3, bytes(100_000) + b"\1"],
+    ids=["after the end", "after one empty block", "damaged", "far behind"],
+)
+def test_nothing_hides_behind_the_end(
+    tree: ExpectedTree, root: dict[str, tuple[tarfile.TarInfo, bytes]], more: bytes
+) -> None:
+    data = b"".join(stream(root)).rstrip(b"\0")
+    data += bytes(-len(data) % 512)
+    assert tree.compare(iter([data + bytes(1024)])) == []
+    with pytest.raises(InputError, match=r"goes on|something else"):
+        tree.compare(iter([data + more + bytes(1024)]))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"GNU.sparse.map": "x", "GNU.sparse.size": "1"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}]
+)
+def test_a_sparse_member_is_no_verdict_or_a_finding(
+    tree: ExpectedTree, root: dict[str, tuple[tarfile.TarInfo, bytes]], keys: dict[str, str]
+) -> None:
+    edit("etc/os", pax_headers=keys)(root)
+    try:
+        found = tree.compare(stream(root))
+    except InputError:
+        return
+    assert [f.path for f in found] == ["etc/os"]
+
+
+def test_a_name_in_a_finding_does_not_speak_to_the_terminal() -> None:
+    finding = Finding(path="x\r\x1b[2KENGINE INTACT\udcff", alteration=Alteration.ADDED)
+    assert str(finding) == "x\\r\\x1b[2KENGINE INTACT\\udcff: added"

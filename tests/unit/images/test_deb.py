@@ -36,6 +36,35 @@ def test_a_path_that_leaves_the_root_is_refused() -> None:
         read_deb(deb({"./a/../../b": b""}), name="p")
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"l": special("./b", tarfile.LNKTYPE, "./absent")}, "hard link to no file"),
+        ({"d": special("./d", tarfile.DIRTYPE), "l": special("./b", tarfile.LNKTYPE, "./d")}, "hard link to no file"),
+        (
+            {"s": special("./s", tarfile.SYMTYPE, "s"), "l": special("./b", tarfile.LNKTYPE, "./s")},
+            "hard link to no file",
+        ),
+        ({"l": special("./b", tarfile.LNKTYPE, "../../etc/passwd")}, "leaves the root"),
+        ({"s": special("./s", tarfile.GNUTYPE_SPARSE)}, "special file"),
+        ({"s": special("./s", b"V")}, "special file"),
+    ],
+)
+def test_a_link_to_nothing_and_a_strange_member_are_refused(
+    files: dict[str, bytes | tarfile.TarInfo], words: str
+) -> None:
+    with pytest.raises(UnsafeEntryError, match=words):
+        read_deb(deb(files), name="p")
+
+
+@pytest.mark.parametrize("size", [b"-60       ", b"1e3       ", b"          ", b"0x10      "])
+def test_a_size_that_is_no_number_is_refused_and_does_not_hang(size: bytes) -> None:
+    data = bytearray(deb({"./a": b"x"}))
+    data[8 + 48 : 8 + 58] = size
+    with pytest.raises(UnsafeEntryError, match="not a Debian package"):
+        read_deb(bytes(data), name="p")
+
+
 def test_a_hard_link_becomes_a_file_of_the_same_content() -> None:
     found = read_deb(deb({"./a": b"x", "link": special("./b", tarfile.LNKTYPE, "./a")}), name="p")
     assert [(e.path, e.data) for e in found.entries] == [("a", b"x"), ("b", b"x")]

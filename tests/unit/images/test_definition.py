@@ -27,6 +27,15 @@ def test_a_definition_that_extends_another_changes_what_it_names_and_no_more() -
         ('user = "65532:65532"', ""),
         ("signers = [", "signers = 1 #"),
         ('name = "cpu"', 'name = "cpu'),
+        ('name = "cpu"', 'name = "cuda"'),
+        ('name = "cpu"', 'name = "cpu"\nsurprise = 1'),
+        ('roots = ["python3.11", "libstdc++6"]', 'roots = "python3.11"'),
+        ('roots = ["python3.11", "libstdc++6"]', 'roots = ["-oDPkg::Pre-Invoke::=id"]'),
+        ('roots = ["python3.11", "libstdc++6"]', "roots = [1]"),
+        ('roots = ["python3.11", "libstdc++6"]', "roots = []"),
+        ('"torch==2.13.0+cpu"', '"--index-url=x"'),
+        ("[config]", "[config]\nvolumes = []"),
+        ('name = "cpu"', 'extends = "cpu"\nname = "cpu"'),
     ],
 )
 def test_a_malformed_definition_is_refused_by_name(tmp_path: Path, old: str, new: str) -> None:

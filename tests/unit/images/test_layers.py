@@ -14,6 +14,7 @@ from images.tar import Entry, Kind
 from tests.unit.images.packages import deb, keep, locked
 
 RECIPE = load_lock("cpu").recipe
+SITE = "usr/lib/python3/dist-packages"
 
 
 def os_entries(folder: Path, data: bytes) -> list[Entry]:
@@ -48,10 +49,11 @@ def test_the_loader_configuration_that_gpu_hooks_need_is_there(tmp_path: Path) -
 
 
 def test_no_package_brings_code_that_runs_at_every_start() -> None:
-    site = "usr/lib/python3/dist-packages"
-    dropped = (f"{site}/a.pth", f"{site}/sitecustomize.py", f"{site}/usercustomize.py")
-    assert not any(RECIPE.keeps(p) for p in dropped)
-    assert RECIPE.keeps(f"{site}/a.py")
+    names = ("a.pth", "sitecustomize.py", "sitecustomize.abi3.so", "sitecustomize/__init__.py", "usercustomize.pyc")
+    folders = (SITE, "usr/local/lib/python3.11/dist-packages", "usr/lib/python3.11")
+    assert not [f"{f}/{n}" for f in folders for n in names if RECIPE.keeps(f"{f}/{n}")]
+    assert not RECIPE.keeps("usr/pyvenv.cfg")
+    assert RECIPE.keeps(f"{SITE}/a.py")
 
 
 def test_two_inputs_that_disagree_on_a_path_are_refused() -> None:
@@ -98,3 +100,30 @@ def test_a_wheel_that_is_called_like_a_layer_of_ours_is_refused() -> None:
 def test_a_compiler_package_that_is_not_locked_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsafeEntryError, match="libc6"):
         compiler_entries([], recipe=RECIPE, store=BlobStore(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (f"./{SITE}/.wh.torch", "would remove another one"),
+        (f"./{SITE}/torch/.wh..wh..opq", "would remove another one"),
+        ("./.wh.etc/x", "would remove another one"),
+        (f"./{SITE}/worker/__main__.abi3.so", "in the place of the worker"),
+        (f"./{SITE}/worker.py", "in the place of the worker"),
+        (f"./{SITE}/tools/x.py", "in the place of the worker"),
+        ("./etc/ld.so.preload", "library for every process"),
+        ("./etc/a\x1b[2K", "unprintable"),
+        ("./etc/a\nb", "unprintable"),
+        ("./etc/\udcff", "unprintable"),
+        (f"./etc/{'n' * 256}", "too long"),
+    ],
+)
+def test_what_no_package_may_bring_is_refused_by_name(tmp_path: Path, path: str, words: str) -> None:
+    with pytest.raises(UnsafeEntryError, match=words):
+        os_entries(tmp_path, deb({path: b"evil"}))
+
+
+def test_names_beside_those_are_taken(tmp_path: Path) -> None:
+    paths = [f"./{SITE}/workers.py", f"./{SITE}/torch/tools/x.py", "./etc/.wh", f"./etc/{'n' * 255}"]
+    found = {e.path for e in os_entries(tmp_path, deb(dict.fromkeys(paths, b"")))}
+    assert {p.removeprefix("./") for p in paths} <= found

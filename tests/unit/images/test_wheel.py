@@ -88,3 +88,68 @@ def test_metadata_is_the_wheels_own() -> None:
     assert read_metadata(io.BytesIO(data), name="p") == "Name: p\n"
     with pytest.raises(UnsafeEntryError, match="without METADATA"):
         read_metadata(io.BytesIO(wheel({"p/a.py": b""})), name="p")
+
+
+def repacked(change: Callable[[bytearray], None]) -> bytes:
+    data = bytearray(wheel({"p/a.bin": b"content" * 100}))
+    change(data)
+    return bytes(data)
+
+
+def _set(signature: bytes, offset: int, value: bytes) -> Callable[[bytearray], None]:
+    """Write into the first header with a signature (PKWARE APPNOTE 4.3.7, 4.3.12)."""
+
+    def change(data: bytearray) -> None:
+        start = data.index(signature) + offset
+        data[start : start + len(value)] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set(b"PK\x01\x02", 10, b"\x63\x00"), "packed in another way"),
+        (_set(b"PK\x01\x02", 10, b"\x0c\x00"), "packed in another way"),
+        (_set(b"PK\x01\x02", 10, b"\x0e\x00"), "packed in another way"),
+        (_set(b"PK\x01\x02", 8, b"\x01\x00"), "packed in another way"),
+        (_set(b"PK\x01\x02", 6, b"\x63\x00"), "not a wheel|damaged"),
+        (_set(b"PK\x01\x02", 24, b"\xff\x00\x00\x00"), "damaged|another size"),
+        (_set(b"PK\x01\x02", 42, b"\xff\xff\x00\x00"), "damaged"),
+        (_set(b"PK\x03\x04", 30, b"p/b"), "damaged"),
+    ],
+    ids=["method", "bzip2", "lzma", "encrypted", "version", "size", "offset", "local name"],
+)
+def test_an_archive_that_is_not_packed_as_wheels_are_is_refused(
+    change: Callable[[bytearray], None], words: str
+) -> None:
+    with pytest.raises(UnsafeEntryError, match=words):
+        read(repacked(change))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\xff\xfe",
+        b"p/a," + b"x" * 200_000,
+        b"p/a,sha256=x,1\np/a,sha256=y,1\n",
+        b"p/a,md5=x,1\n",
+        b"p/a,,\n",
+        b"p/a\n",
+    ],
+)
+def test_a_record_that_says_nothing_certain_is_refused(record: bytes) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("p/a", b"x")
+        archive.writestr("p-1.dist-info/RECORD", record)
+    with pytest.raises(UnsafeEntryError):
+        read(out.getvalue())
+
+
+def test_a_wheel_with_two_records_is_refused() -> None:
+    out = io.BytesIO(wheel({"p/a.py": b"x"}))
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.writestr("q-1.dist-info/RECORD", "")
+    with pytest.raises(UnsafeEntryError, match="exactly one RECORD"):
+        read(out.getvalue())
