@@ -14,7 +14,7 @@ from executor.errors import (
     UnsupportedError,
 )
 from executor.exits import Exit
-from images.errors import ImageError, SourceError
+from images.errors import ImageError, SourceError, StoreError
 from policy.errors import PolicyError
 from signing.errors import SigningError, VerificationError
 
@@ -28,6 +28,7 @@ _STATUS: tuple[tuple[type[BaseException], str, Exit], ...] = (
     (RequestError, "invalid_request", Exit.INVALID_REQUEST),
     (ImageMismatchError, "image_mismatch", Exit.IMAGE_MISMATCH),
     (SourceError, "host_fault", Exit.HOST_RETRYABLE),
+    (StoreError, "host_fault", Exit.HOST_RETRYABLE),
     (ImageError, "image_mismatch", Exit.IMAGE_MISMATCH),
     (PolicyError, "invalid_request", Exit.INVALID_REQUEST),
     (Cancelled, "cancelled", Exit.CANCELLED),

@@ -80,6 +80,8 @@ class IsolatedApt:
             if not path.name.endswith(tuple(f"_dists_{release}{o}_InRelease" for o in _ORIGINS)):
                 continue
             signed, records = read_index(path, architecture=self._architecture, signers=signers)
+            if signed.suite not in {release + origin for origin in _ORIGINS}:
+                raise InputError(f"a mirror serves {signed.suite} in the place of a suite of Debian {release}")
             indexes.append(signed)
             for record in records:
                 found.setdefault((record.name, record.version), record)

@@ -110,7 +110,7 @@ def build_layers(lock: ImageLock, builder: Builder, store: BlobStore, *, say: Sa
     """
     built = 0
     for expected in lock.expect.layers:
-        if store.has(blob_of_layer(expected)):
+        if store.intact(blob_of_layer(expected)):
             continue
         say(f"building layer {expected.name}")
         store.create(_expecting(expected, builder, lock.name))

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 
+from images.atomic import write_file
 from images.encoding import canonical_json, sha256_hex
 from images.errors import ImageError
 from images.tar import Entry, Kind
@@ -181,12 +182,8 @@ class BytecodeCache:
         """Keep bytecode."""
         if self._use is not UseOfBytecode.KEEP:
             return
-        self._root.mkdir(parents=True, exist_ok=True)
         data = b"".join(_frame(part) for item in code.items() for part in (item[0].encode(), item[1]))
-        descriptor, temporary = tempfile.mkstemp(dir=self._root)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(hashlib.sha256(data).digest() + data)
-        os.replace(temporary, self._root / key)
+        write_file(self._root / key, hashlib.sha256(data).digest() + data)
 
 
 def sources_among(entries: Sequence[Entry]) -> list[Entry]:

@@ -17,6 +17,7 @@ from images.lock import SignedIndex
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _GPGV_SECONDS = 60
+_VERDICTS = ("NEWSIG", "GOODSIG", "BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG")
 _FIELD = re.compile(r"^([A-Za-z0-9-]+): (.*)$", re.MULTILINE)
 
 
@@ -81,11 +82,26 @@ def _verified_text(release: Path) -> tuple[str, list[str]]:
     except subprocess.TimeoutExpired as err:
         raise SourceError(f"gpgv did not end within {_GPGV_SECONDS} s") from err
     status = done.stderr.decode(errors="replace")
-    # VALIDSIG ends with the primary key's fingerprint (GnuPG doc/DETAILS). One unknown key among several is no error.
-    found = [line.split()[-1] for line in status.splitlines() if line.startswith("[GNUPG:] VALIDSIG ")]
+    found = _good_signers(status)
     if "[GNUPG:] BADSIG" in status or not found:
         raise InputError(f"release file has no good signature: {release.name.rpartition('_dists_')[2]}")
     return done.stdout.decode(), found
+
+
+def _good_signers(status: str) -> list[str]:
+    """Return the primary keys of good signatures, by GnuPG's status lines (GnuPG doc/DETAILS).
+
+    VALIDSIG ends with the primary key's fingerprint, and follows a signature by an expired or a revoked key too: only
+    after GOODSIG does it count. One unknown key among several is no error.
+    """
+    found, good = [], False
+    for line in status.splitlines():
+        word, *rest = line.removeprefix("[GNUPG:] ").split()
+        if word == "VALIDSIG" and good:
+            found.append(rest[-1])
+        if word in _VERDICTS:
+            good = word == "GOODSIG"
+    return found
 
 
 def _suite(text: str, release: Path) -> str:

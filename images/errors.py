@@ -4,6 +4,7 @@ ImageError
 ├── LockError            the lock file is malformed or does not fit its definition
 ├── InputError           a locked input is missing, or not the bytes that the lock names
 ├── SourceError          apt, pip or a registry could not be reached or cannot give what is asked: worth a retry
+├── StoreError           this machine's cache cannot be written to: worth a retry
 ├── UnsafeEntryError     an input holds something that no image of ours may hold
 └── NotReproducedError   the build did not give the digests that the lock expects
 """
@@ -42,6 +43,12 @@ class SourceError(ImageError):
     """apt, pip or a registry could not be reached, or cannot give what is asked."""
 
     code = "E-IMAGE-SOURCE"
+
+
+class StoreError(ImageError):
+    """This machine's cache of inputs and layers cannot be written to."""
+
+    code = "E-IMAGE-STORE"
 
 
 class UnsafeEntryError(ImageError):

@@ -125,11 +125,22 @@ def _checked(entry: Entry, recipe: Recipe, package: str) -> Entry:
         raise UnsafeEntryError(f"file that would remove another one in {package}: {entry.path}")
     if any(len(p.encode()) > _NAME_BYTES_MAX for p in parts):
         raise UnsafeEntryError(f"name is too long in {package}: {entry.path}")
-    if entry.path.startswith(f"{SITE}/") and parts[len(SITE.split("/"))].partition(".")[0] in _OURS:
+    if _shadows_ours(entry.path, recipe.python):
         raise UnsafeEntryError(f"file in the place of the worker or the tools in {package}: {entry.path}")
     if entry.path == "etc/ld.so.preload":
         raise UnsafeEntryError(f"library for every process in {package}: {entry.path}")
     return replace(entry, executable=True) if entry.path in recipe.executables else entry
+
+
+def _shadows_ours(path: str, python: str) -> bool:
+    """Tell whether Python would import a file in the place of ours: its folders are searched in this order."""
+    library = f"usr/lib/python{python}"
+    if path == f"{library.replace('.', '')}.zip" or path.startswith("usr/local/"):
+        return True
+    for folder in (library, f"{library}/lib-dynload", SITE):
+        if path.startswith(f"{folder}/") and path[len(folder) + 1 :].partition("/")[0].partition(".")[0] in _OURS:
+            return True
+    return False
 
 
 def _parents(path: str) -> Iterator[str]:

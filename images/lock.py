@@ -286,7 +286,7 @@ def _check_whole(lock: ImageLock) -> None:
     if (image.image_id, image.manifest_digest) != (lock.expect.image_id, lock.expect.manifest):
         raise LockError(
             f"lock of image {lock.name!r} expects digests that its own recipe and layers do not give",
-            hint=f"undo the edit, or write the lock anew: executor image lock {lock.name}",
+            hint=f"check the lock out again, or make it anew: executor image lock {lock.name} --upgrade",
         )
 
 

@@ -4,11 +4,10 @@ Only `lock` asks. What it writes is a claim that `build` and `verify` then hold 
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from images.atomic import write_file
 from images.encoding import canonical_json, sha256_hex
 from images.lock import OS, LockedInput
 from images.oci import Layer
@@ -46,8 +45,4 @@ class LayerMemo:
 
     def put(self, layer: Layer) -> None:
         """Note what a layer came out as."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self._root)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(canonical_json({"sha256": layer.sha256, "size": layer.size}))
-        os.replace(temporary, self._root / self._keys[layer.name])
+        write_file(self._root / self._keys[layer.name], canonical_json({"sha256": layer.sha256, "size": layer.size}))

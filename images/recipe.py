@@ -7,7 +7,7 @@ by the image ID, which the lock's reader recomputes.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase, translate
+from fnmatch import translate
 from functools import lru_cache
 from typing import Any
 
@@ -77,10 +77,6 @@ class Recipe:
         """Tell whether a file belongs in the image."""
         return bool(_matcher(self.keep)(path)) or not _matcher(self.drop)(path)
 
-    def has_own_layer(self, wheel: str) -> bool:
-        """Tell whether a wheel gets a layer of its own."""
-        return any(fnmatchcase(wheel, pattern) for pattern in self.own_layer)
-
     def to_wire(self) -> dict[str, Any]:
         """Return the form that the lock holds."""
         wire = {name: getattr(self, name) for name in _FIELDS}
@@ -112,7 +108,9 @@ def _parse(name: str, kind: type, value: object) -> Any:
         return tuple(value)
     if kind is dict and isinstance(value, dict) and all(_is_text(k, v) for k, v in value.items()):
         return tuple(sorted(value.items()))
-    if type(value) is kind and (kind is int or str(value).isprintable()):
+    if kind is int and type(value) is int:
+        return value
+    if kind is str and isinstance(value, str) and value.isprintable():
         return value
     raise ValueError(f"recipe has a wrong {name}: {value!r}")
 

@@ -1,8 +1,9 @@
 """A client of OCI registries (OCI distribution-spec 1.1): blobs and manifests by digest, and referrers.
 
 Trust: none in the registry. Blobs go into a store that checks their digest, manifests are compared with the digest that
-was asked for, and what is listed is only listed. Credentials come from Docker's configuration file; TLS is required but
-on loopback.
+was asked for, and what is listed is only listed. Credentials come from Docker's configuration file and go to the
+registry, and to the token server that it names itself, as the token specification has it; to nobody else. TLS is
+required but on loopback.
 """
 
 import base64
@@ -59,7 +60,12 @@ def parse_repository(text: str) -> Repository:
     found = _REPOSITORY.fullmatch(text)
     if found is None:
         raise ValueError(f"not a repository: {text!r}")
-    return Repository(host=found[1] + (found[2] or ""), path=found[3])
+    repository = Repository(host=found[1] + (found[2] or ""), path=found[3])
+    try:
+        urlsplit(repository.url).port  # noqa: B018 - raises where there is none to be had
+    except ValueError as err:
+        raise ValueError(f"not a repository: {text!r}") from err
+    return repository
 
 
 class Registry:
@@ -88,7 +94,7 @@ class Registry:
             return False
         begun = self._call("POST", "blobs/uploads/", ok=(202,))
         location = self._resolved(begun, "an upload")
-        if urlsplit(location).netloc != self._repository.host:
+        if not self._is_ours(location):
             raise SourceError(f"registry {self._repository.host} sends uploads elsewhere: {urlsplit(location).netloc}")
         target = location + ("&" if "?" in location else "?") + f"digest=sha256:{sha256}"
         self._call("PUT", target, ok=(201,), open_body=open_blob, headers={"Content-Type": "application/octet-stream"})
@@ -212,7 +218,7 @@ class Registry:
     ) -> requests.Response:
         self._check_transport(url)
         sent = dict(headers or {})
-        if self._authorization and urlsplit(url).netloc == self._repository.host:
+        if self._authorization and self._is_ours(url):
             sent["Authorization"] = self._authorization
         data = open_body() if open_body else body
         try:
@@ -227,6 +233,13 @@ class Registry:
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise InputError(f"registry {self._repository.host} sent an encoding that was not asked for")
         return answer
+
+    def _is_ours(self, url: str) -> bool:
+        """Tell whether an address is the registry's own, its port named or not."""
+        one, other = urlsplit(url), urlsplit(self._repository.url)
+        standard = {"https": 443, "http": 80}
+        places = [(u.scheme, u.hostname, u.port or standard.get(u.scheme)) for u in (one, other)]
+        return places[0] == places[1]
 
     def _resolved(self, answer: requests.Response, what: str) -> str:
         """Return where an answer points to."""

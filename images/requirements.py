@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from email.parser import HeaderParser
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from images.errors import LockError
@@ -54,7 +54,8 @@ def wheel_reasons(roots: Sequence[str], metadata: Mapping[str, str], environment
     """
     parsed = {name: _requirements(text) for name, text in metadata.items()}
     edges: dict[str, set[str]] = {name: set() for name in metadata}
-    wanted = [(canonicalize_name(r.name), frozenset(r.extras)) for r in map(Requirement, roots)]
+    asked = [parse_requirement(r) for r in roots]
+    wanted = [(canonicalize_name(r.name), frozenset(r.extras)) for r in asked]
     seen = set(wanted)
     while wanted:
         name, extras = wanted.pop()
@@ -68,7 +69,19 @@ def wheel_reasons(roots: Sequence[str], metadata: Mapping[str, str], environment
             if child not in seen:
                 seen.add(child)
                 wanted.append(child)
-    return _reasons([canonicalize_name(Requirement(r).name) for r in roots], edges)
+    return _reasons([canonicalize_name(r.name) for r in asked], edges)
+
+
+def parse_requirement(text: str) -> Requirement:
+    """Parse a requirement of a wheel (PEP 508).
+
+    Raises:
+        LockError: It is none.
+    """
+    try:
+        return Requirement(text)
+    except InvalidRequirement as err:
+        raise LockError(f"not a requirement of a wheel: {text!r}") from err
 
 
 def marker_environment(python_full: str, machine: str) -> dict[str, str]:
@@ -119,7 +132,7 @@ def _names(field: str) -> list[str]:
 
 
 def _requirements(metadata: str) -> list[Requirement]:
-    return [Requirement(value) for value in HeaderParser().parsestr(metadata).get_all("Requires-Dist", [])]
+    return [parse_requirement(value) for value in HeaderParser().parsestr(metadata).get_all("Requires-Dist", [])]
 
 
 def _holds(requirement: Requirement, extras: frozenset[str], environment: Mapping[str, str]) -> bool:

@@ -9,25 +9,26 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from images.apt import IsolatedApt
 from images.deb import read_deb
 from images.debian import DebRecord
 from images.definition import Definition
 from images.encoding import sha256_hex
-from images.errors import LockError
+from images.errors import InputError, LockError
 from images.inputs import blob_of, read_sources, sha256_of_file
 from images.lock import LOCK_BYTES_MAX, SCHEMA, ImageLock, LockedInput, SignedIndex
 from images.oci import Image
-from images.requirements import Why, deb_reasons, marker_environment, wheel_reasons
+from images.requirements import Why, deb_reasons, marker_environment, parse_requirement, wheel_reasons
 from images.store import Blob, BlobStore
 from images.wheel import read_metadata
-from images.wheelhouse import pip_download
+from images.wheelhouse import MACHINES, pip_download
 
 _INSTALLED = "\nStatus: install ok installed\n"
 Resolved = tuple[tuple[LockedInput, ...], tuple[SignedIndex, ...]]
@@ -60,6 +61,7 @@ class Resolver:
             LockError: The package to upgrade is not in the lock, or is pinned by the definition.
         """
         self._check_upgrade()
+        self._check_ground()
         debs, indexes = self._debs()
         wheels = self._wheels(debs)
         return (*debs, *wheels, *self._sources(checkout)), indexes
@@ -73,9 +75,27 @@ class Resolver:
             raise LockError(
                 f"image {current.name!r} has no package {self._upgrade!r}", hint="executor image sbom lists them"
             )
-        for root in map(Requirement, self._definition.roots.wheels):
-            if canonicalize_name(root.name) == self._upgrade and root.specifier:
+        for root in map(parse_requirement, self._definition.roots.wheels):
+            pinned = any(s.operator in ("==", "===") and not s.version.endswith("*") for s in root.specifier)
+            if canonicalize_name(root.name) == self._upgrade and pinned:
                 raise LockError(f"the definition pins {root}", hint=f"edit images/{current.name}.toml, then lock again")
+
+    def _check_ground(self) -> None:
+        """Refuse to keep packages that were resolved for another Python, machine, release or set of keys."""
+        current, definition = self._current, self._definition
+        if current is None:
+            return
+        old, new = current.recipe, definition.recipe
+        changed = [name for name in ("architecture", "python", "glibc") if getattr(old, name) != getattr(new, name)]
+        if any(i.suite.partition("-")[0] != definition.release for i in current.indexes):
+            changed.append("release")
+        if not {s for i in current.indexes for s in i.signers} <= set(definition.signers):
+            changed.append("signers")
+        if changed:
+            raise LockError(
+                f"packages of image {current.name!r} were locked under another {changed[0]}",
+                hint=f"resolve all anew: executor image lock {current.name} --upgrade",
+            )
 
     def _kind_changes(self, kind: str) -> bool:
         """Tell whether packages of a kind have to be resolved at all."""
@@ -91,15 +111,29 @@ class Resolver:
         known = self._current.indexes if self._current else ()
         if not self._kind_changes("deb"):
             return list(current), known
-        definition = self._definition
-        with IsolatedApt(architecture=definition.recipe.architecture, installed=self._installed(current)) as apt:
-            chosen = apt.choose([self._upgrade] if self._upgrade else definition.roots.debs)
-            records, indexes = apt.records(chosen, release=definition.release, signers=definition.signers)
-            self._download(apt, records)
+        definition, names = self._definition, {i.name for i in current}
+        wanted = [r for r in definition.roots.debs if r not in names]  # others are there, and asking would upgrade them
+        wanted += [self._upgrade] if self._upgrade in names else []
+        records, indexes = self._chosen(wanted, current) if wanted else ([], [])
+        _check_dates(known, indexes)
         found = {i.name: i for i in current} | {r.name: _locked_deb(r) for r in records}
+        if absent := [r for r in definition.roots.debs if r not in found]:
+            raise LockError(
+                f"apt has no package of that very name: {absent[0]}", hint="name a package, not what it provides"
+            )
         fields = {n: read_deb(self._store.read(blob_of(i)), name=n).fields for n, i in found.items()}
         reasons = deb_reasons(definition.roots.debs, fields)
         return _with_reasons(found, reasons), _joined(known, indexes)
+
+    def _chosen(
+        self, wanted: Sequence[str], current: Sequence[LockedInput]
+    ) -> tuple[list[DebRecord], list[SignedIndex]]:
+        definition = self._definition
+        with IsolatedApt(architecture=definition.recipe.architecture, installed=self._installed(current)) as apt:
+            chosen = apt.choose(wanted)
+            records, indexes = apt.records(chosen, release=definition.release, signers=definition.signers)
+            self._download(apt, records)
+        return records, indexes
 
     def _installed(self, debs: Sequence[LockedInput]) -> str:
         """What apt shall take as installed, so that it changes no more than it must."""
@@ -135,13 +169,18 @@ class Resolver:
                 constraints=constraints,
             )
             found = {item.name: item for item in map(self._take_wheel, sorted(Path(scratch).iterdir()))}
-        (interpreter,) = (i.version for i in debs if i.name == f"python{recipe.python}")
-        environment = marker_environment(interpreter.partition("-")[0], "x86_64")
+        interpreter = next((i.version for i in debs if i.name == f"python{recipe.python}"), None)
+        if interpreter is None:
+            raise LockError(f"the image has no interpreter python{recipe.python}", hint="add it to the Debian roots")
+        environment = marker_environment(interpreter.partition("-")[0], MACHINES[recipe.architecture])
         reasons = wheel_reasons(roots, {n: self._metadata(i) for n, i in found.items()}, environment)
         return _with_reasons(found, reasons)
 
     def _take_wheel(self, path: Path) -> LockedInput:
-        name, version, _build, _tags = parse_wheel_filename(path.name)
+        try:
+            name, version, _build, _tags = parse_wheel_filename(path.name)
+        except InvalidWheelFilename as err:
+            raise LockError(f"pip downloaded something else than a wheel: {path.name}") from err
         item = LockedInput(
             kind="wheel",
             name=str(name),
@@ -228,9 +267,27 @@ def _joined(old: Sequence[SignedIndex], new: Sequence[SignedIndex]) -> tuple[Sig
     return tuple(sorted(both.values(), key=lambda i: (i.suite, i.packages_sha256)))
 
 
+def _check_dates(old: Sequence[SignedIndex], new: Sequence[SignedIndex]) -> None:
+    """Refuse an index older than one that the lock has seen: a mirror may be behind, or hold security updates back."""
+    for index in new:
+        for known in old:
+            if known.suite == index.suite and _moment(index) < _moment(known):
+                raise InputError(
+                    f"this machine's mirror is behind the lock: {index.suite} of {index.date}, before {known.date}",
+                    hint="try again later, or use another mirror",
+                )
+
+
+def _moment(index: SignedIndex) -> datetime:
+    try:
+        return parsedate_to_datetime(index.date.replace("UTC", "+0000"))
+    except ValueError as err:
+        raise InputError(f"index of {index.suite} has no date: {index.date!r}") from err
+
+
 def _admits(roots: Sequence[str], item: LockedInput) -> bool:
     """Tell whether the roots still take a wheel in the version that is locked."""
-    asked = [r for r in map(Requirement, roots) if canonicalize_name(r.name) == item.name]
+    asked = [r for r in map(parse_requirement, roots) if canonicalize_name(r.name) == item.name]
     return all(r.specifier.contains(item.version, prereleases=True) for r in asked)
 
 

@@ -5,14 +5,13 @@ through the very descriptor that was hashed. The whole store is a cache and may 
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from images.errors import InputError
+from images.atomic import replacing
+from images.errors import InputError, StoreError
 
 _CHUNK = 1 << 20
 
@@ -43,8 +42,19 @@ class BlobStore:
         except FileNotFoundError:
             return False
 
+    def intact(self, blob: Blob) -> bool:
+        """Tell whether a blob is there and is what its digest says."""
+        try:
+            self.open(blob).close()
+        except InputError:
+            return False
+        return True
+
     def open(self, blob: Blob) -> BinaryIO:
         """Open a blob that has been hashed through the same descriptor, at its beginning.
+
+        Who can write to the store can still change the file in place after that. What is made of it is held against
+        the lock's digests all the same: layers when they are built, archives by the engine.
 
         Raises:
             InputError: It is missing, or not what its digest says; the message names it.
@@ -112,15 +122,21 @@ class BlobStore:
             self.put(blob, iter(lambda: file.read(_CHUNK), b""))
 
     def create(self, fill: Callable[[BinaryIO], str]) -> None:
-        """Write a blob whose sha256 is known only once it is written: `fill` writes it and returns that."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self._root)
-        try:
-            with os.fdopen(descriptor, "wb") as out:
-                sha256 = fill(out)
-            target = self.path(sha256)
+        """Write a blob whose sha256 is known only once it is written: `fill` writes it and returns that.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        found: list[str] = []
+
+        def place() -> Path:
+            target = self.path(found[0])
             target.parent.mkdir(exist_ok=True)
-            os.replace(temporary, target)  # a blob is there whole or not at all
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            return target
+
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with replacing(self._root, place) as out:
+                found.append(fill(out))
+        except OSError as err:
+            raise StoreError(f"cannot write to the cache: {err.strerror}: {self._root}") from err

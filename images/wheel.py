@@ -47,8 +47,10 @@ def read_wheel(file: BinaryIO, *, name: str, keeps: Callable[[str], bool]) -> It
     digests = _parse_record(archive, record_name, name)
     folder = record_name.rpartition("/")[0]
     unlisted = {f"{folder}/{u}" for u in _UNLISTED}
+    if absent := sorted(set(digests) - set(members)):
+        raise UnsafeEntryError(f"RECORD of wheel {name} lists a file that is not there: {absent[0]}")
     for member in sorted(members):
-        path = _site_path(member, name)
+        path = _site_path(member, folder.removesuffix(".dist-info") + ".data", name)
         if member not in unlisted:
             _check_listed(digests.get(member), member, name)
         if path is None or not keeps(f"{SITE}/{path}"):
@@ -91,6 +93,8 @@ def _parse_record(archive: zipfile.ZipFile, record_name: str, wheel: str) -> dic
 
 
 def _members(archive: zipfile.ZipFile, wheel: str) -> dict[str, zipfile.ZipInfo]:
+    if not all(i.filename for i in archive.infolist()):
+        raise UnsafeEntryError(f"file without a name in wheel {wheel}")
     found = [i for i in archive.infolist() if not i.is_dir()]
     members = {i.filename: i for i in found}
     if len(members) != len(found):
@@ -139,11 +143,11 @@ def _encoded(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _site_path(member: str, wheel: str) -> str | None:
+def _site_path(member: str, data: str, wheel: str) -> str | None:
     parts = member.split("/")
     if any(p in ("", ".", "..") for p in parts) or "\\" in member:
         raise UnsafeEntryError(f"unsafe path in wheel {wheel}: {member}")
-    if parts[0].endswith(".data"):
+    if parts[0] == data:
         if len(parts) > 2 and parts[1] in ("purelib", "platlib"):
             return "/".join(parts[2:])
         return None

@@ -9,7 +9,7 @@ from images.errors import SourceError
 
 _FETCH_SECONDS_MAX = 1800
 _GLIBC_OLDEST = 5  # manylinux1 is glibc 2.5 (PEP 513)
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def pip_download(
@@ -63,7 +63,7 @@ def pip_download(
 
 def platforms(architecture: str, glibc: str) -> list[str]:
     """Return the platform tags that fit an image, newest first (PEP 600, with the older names of PEP 513 to 599)."""
-    machine = _MACHINES[architecture]
+    machine = MACHINES[architecture]
     newest = int(glibc.split(".")[1])
     old = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
     tags = []

@@ -122,7 +122,8 @@ def containers() -> str:
 def disk_bytes(folder: Path) -> int:
     """Add up what a folder takes on disk."""
     total = 0
-    for path in folder.rglob("*") if folder.exists() else ():
-        with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_blocks * 512
+    for parent, folders, files in os.walk(folder):  # which, unlike rglob, bears folders that vanish meanwhile
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(parent) / name).lstat().st_blocks * 512
     return total

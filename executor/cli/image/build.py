@@ -1,13 +1,12 @@
 """`executor image build NAME`: build what the lock pins. Needs no engine and no root."""
 
 import argparse
-import os
-import tempfile
 from pathlib import Path
 from typing import TextIO
 
 from executor.cli.image.workshop import Workshop, image_wire, open_workshop, print_result
 from executor.errors import RequestError
+from images.atomic import replacing
 from images.lock import read_lock
 from images.oci import Image
 
@@ -24,18 +23,9 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _write(workshop: Workshop, image: Image, target: Path) -> None:
-    """Write the archive aside and rename it, so that it is whole or absent."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as err:
-        raise RequestError(f"cannot write the archive: {target}: {err.strerror}") from err
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(target.parent, lambda: target, mode=0o644) as file:
             for chunk in image.archive(workshop.open_layer):
                 file.write(chunk)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as err:
+        raise RequestError(f"cannot write the archive: {target}: {err.strerror}") from err

@@ -6,6 +6,7 @@ from typing import BinaryIO, TextIO
 from executor.cli.image.diff import render
 from executor.cli.image.workshop import Workshop, image_wire, open_workshop, print_result, say
 from executor.errors import RequestError
+from images.atomic import write_file
 from images.build import Builder, blob_of_layer
 from images.bytecode import UseOfBytecode
 from images.definition import load_definition
@@ -25,7 +26,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     old = load_lock(args.name) if path.exists() and args.upgrade != "" else None
     data = _lock(args.name, workshop, old, upgrade=args.upgrade or None)
     new = parse_lock(data)
-    path.write_bytes(data)
+    write_file(path, data, mode=0o644)
     changes = render(diff_locks(old, new)) if old else "locked anew"
     print_result(out, image_wire(new.image), f"{changes}\n{new.image.image_id}", as_json=args.json)
     return 0

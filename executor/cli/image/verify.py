@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from executor.cli.image.workshop import image_wire, open_workshop, print_result, say, warn_of_edited_sources
+from executor.cli.image.workshop import image_wire, look_at_workshop, print_result, say, warn_of_edited_sources
 from executor.errors import ImageMismatchError
 from executor.exits import Exit
 from executor.home import open_home
@@ -22,7 +22,7 @@ _SHOWN_MAX = 20
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Verify an image from its inputs, and the engine's copy of it where asked."""
-    workshop, lock = open_workshop(), read_lock(args.name)
+    workshop, lock = look_at_workshop(), read_lock(args.name)
     warn_of_edited_sources(lock)
     if missing := missing_inputs(lock.inputs, workshop.store):
         raise InputError(

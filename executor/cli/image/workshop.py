@@ -45,7 +45,7 @@ class Workshop:
             NotReproducedError: One came out otherwise than the lock expects.
         """
         warn_of_edited_sources(lock)
-        if all(self.store.has(blob_of_layer(y)) for y in lock.expect.layers):
+        if all(self.store.intact(blob_of_layer(y)) for y in lock.expect.layers):
             return 0
         self.fetch(lock)
         builder = self.builder(lock.recipe, lock.inputs, bytecode=UseOfBytecode.KEEP)
@@ -75,6 +75,12 @@ def open_workshop() -> Workshop:
     """Return the workshop of the state directory."""
     home = open_home()
     return Workshop(BlobStore(home.blobs), home.bytecode, home.memo)
+
+
+def look_at_workshop() -> Workshop:
+    """Return the workshop for an action that writes nothing, not even a folder."""
+    cas = open_home().root / "cas"
+    return Workshop(BlobStore(cas / "blobs"), cas / "bytecode", cas / "memo")
 
 
 def warn_of_edited_sources(lock: ImageLock) -> None:

@@ -48,7 +48,7 @@ def gpgv(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return says
 
 
-GOOD = f"[GNUPG:] VALIDSIG {'B' * 40} 2026-07-11 0 0 4 0 1 8 01 {KEY}\n"
+GOOD = f"[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG B someone\n[GNUPG:] VALIDSIG {'B' * 40} 2026-07-11 0 0 4 0 1 8 01 {KEY}\n"
 
 
 def test_a_signed_index_is_read(release: Path, gpgv: Callable[..., None]) -> None:
@@ -84,6 +84,10 @@ def test_an_index_that_the_release_does_not_name_is_refused(release: Path, gpgv:
         ("", "no good signature"),
         ("[GNUPG:] ERRSIG B 1 8 00 0 9\n[GNUPG:] NO_PUBKEY B\n", "no good signature"),
         (GOOD + "[GNUPG:] BADSIG B someone\n", "no good signature"),
+        (GOOD.replace("GOODSIG", "REVKEYSIG"), "no good signature"),
+        (GOOD.replace("GOODSIG", "EXPKEYSIG"), "no good signature"),
+        (GOOD.replace("GOODSIG", "EXPSIG"), "no good signature"),
+        (GOOD.replace(KEY, "C" * 40) + GOOD.replace("GOODSIG", "REVKEYSIG"), "not signed by a key"),
         (GOOD.replace(KEY, "C" * 40), "not signed by a key"),
         (GOOD.replace("B" * 40, KEY).replace(f"01 {KEY}", "01 " + "C" * 40), "not signed by a key"),
     ],

@@ -11,16 +11,21 @@ import pytest
 from images import resolve
 from images.debian import DebRecord
 from images.definition import Definition, load_definition
-from images.errors import LockError
+from images.errors import InputError, LockError
 from images.inputs import blob_of
 from images.lock import ImageLock, LockedInput, Roots, SignedIndex
 from images.resolve import Resolver
 from images.store import BlobStore
 from tests.unit.images.packages import SmallImage, deb, locked, wheel
 
+SIGNER = load_definition("cpu").signers[0]
+
 
 def index(mark: str) -> SignedIndex:
-    return SignedIndex(suite="bookworm", date="d", release_sha256=mark * 64, packages_sha256=mark * 64, signers=("K",))
+    date = f"Sat, 1{mark} Jul 2026 10:00:00 UTC"
+    return SignedIndex(
+        suite="bookworm", date=date, release_sha256=mark * 64, packages_sha256=mark * 64, signers=(SIGNER,)
+    )
 
 
 def make_deb(name: str, version: str, depends: str = "") -> bytes:
@@ -256,3 +261,85 @@ def test_a_download_that_the_signed_index_does_not_name_is_refused(
     monkeypatch.setattr(FakeApt, "download", download)
     with pytest.raises(LockError, match="another deb"):
         Resolver(definition, store, current=None).resolve(checkout)
+
+
+def test_a_new_root_comes_in_whatever_else_is_upgraded(
+    world: World, definition: Definition, store: BlobStore, checkout: Path, current: ImageLock
+) -> None:
+    more = replace(definition, roots=replace(definition.roots, debs=("python3.11", "libnew")))
+    world.debs = {"libnew": ("1", make_deb("libnew", "1")), "libssl3": ("2", make_deb("libssl3", "2", "libc6"))}
+    inputs, _ = Resolver(more, store, current=current, upgrade="libssl3").resolve(checkout)
+    assert world.wanted == ["libnew", "libssl3"]
+    assert versions(inputs) == versions(current.inputs) | {"libnew": "1", "libssl3": "2"}
+    inputs, _ = Resolver(more, store, current=current, upgrade="sympy").resolve(checkout)
+    assert world.wanted == ["libnew"]
+
+
+def test_a_root_that_left_takes_what_only_it_required_with_it(
+    world: World, definition: Definition, store: BlobStore, checkout: Path, current: ImageLock
+) -> None:
+    fewer = replace(definition, roots=replace(definition.roots, debs=("python3.11", "libc6")))
+    Resolver(fewer, store, current=current).resolve(checkout)
+    assert world.wanted == [], "both are there already"
+
+
+def test_a_root_that_is_no_package_is_refused(
+    world: World, definition: Definition, store: BlobStore, checkout: Path, current: ImageLock
+) -> None:
+    virtual = replace(definition, roots=replace(definition.roots, debs=("python3.11", "awk")))
+    world.debs = {"mawk": ("1", make_deb("mawk", "1"))}
+    with pytest.raises(LockError, match="no package of that very name: awk"):
+        Resolver(virtual, store, current=current).resolve(checkout)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda d: replace(d, recipe=replace(d.recipe, architecture="arm64")), "architecture"),
+        (lambda d: replace(d, recipe=replace(d.recipe, python="3.12")), "python"),
+        (lambda d: replace(d, recipe=replace(d.recipe, glibc="2.28")), "glibc"),
+        (lambda d: replace(d, release="trixie"), "release"),
+        (lambda d: replace(d, signers=("B" * 40,)), "signers"),
+    ],
+)
+def test_packages_that_were_locked_on_other_ground_are_not_kept(
+    definition: Definition, store: BlobStore, checkout: Path, current: ImageLock, change: Any, what: str
+) -> None:
+    with pytest.raises(LockError, match=f"under another {what}"):
+        Resolver(change(definition), store, current=current).resolve(checkout)
+
+
+def test_a_mirror_that_is_behind_the_lock_is_refused(
+    world: World, definition: Definition, store: BlobStore, checkout: Path, current: ImageLock
+) -> None:
+    world.debs = {"libssl3": ("2", make_deb("libssl3", "2", "libc6"))}
+    ahead = replace(current, indexes=(index("3"),))
+    with pytest.raises(InputError, match="behind the lock: bookworm of Sat, 12 Jul"):
+        Resolver(definition, store, current=ahead, upgrade="libssl3").resolve(checkout)
+    for date in ("", "yesterday"):
+        undated = replace(current, indexes=(replace(index("1"), date=date),))
+        with pytest.raises(InputError, match="has no date"):
+            Resolver(definition, store, current=undated, upgrade="libssl3").resolve(checkout)
+
+
+def test_a_root_without_a_pin_can_be_upgraded(
+    world: World, definition: Definition, store: BlobStore, checkout: Path, current: ImageLock
+) -> None:
+    loose = replace(definition, roots=replace(definition.roots, wheels=("torch>=1", "idna")))
+    world.wheels["torch"] = ("2.1", wheel_of("torch", "sympy", "idna", mark="Summary: new\n"))
+    inputs, _ = Resolver(loose, store, current=current, upgrade="torch").resolve(checkout)
+    assert versions(inputs)["torch"] == "2.1"
+
+
+def test_what_cannot_be_understood_is_refused_and_not_a_crash(
+    world: World, definition: Definition, store: BlobStore, checkout: Path
+) -> None:
+    def refused(changed: Definition, words: str) -> None:
+        with pytest.raises(LockError, match=words):
+            Resolver(changed, store, current=None).resolve(checkout)
+
+    refused(replace(definition, roots=replace(definition.roots, wheels=("torch = 2",))), "not a requirement")
+    world.wheels["idna"] = ("3.0", wheel_of("idna", "not a ! requirement"))
+    refused(definition, "not a requirement")
+    world.debs = {"libc6": ("1", make_deb("libc6", "1"))}
+    refused(replace(definition, roots=replace(definition.roots, debs=("libc6",))), "no interpreter")
