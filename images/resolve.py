@@ -60,11 +60,20 @@ class Resolver:
             InputError: An index is not signed as the definition demands, or a download is not what the index names.
             LockError: The package to upgrade is not in the lock, or is pinned by the definition.
         """
-        self._check_upgrade()
-        self._check_ground()
+        self.check()
         debs, indexes = self._debs()
         wheels = self._wheels(debs)
         return (*debs, *wheels, *self._sources(checkout)), indexes
+
+    def check(self) -> None:
+        """Refuse what cannot be done, before anything is fetched for it.
+
+        Raises:
+            LockError: The package to upgrade is not in the lock, or is pinned by the definition; or the definition
+                changed so that the packages of the lock cannot be kept.
+        """
+        self._check_upgrade()
+        self._check_ground()
 
     def _check_upgrade(self) -> None:
         if self._upgrade is None:

@@ -35,11 +35,7 @@ def pip_download(
         SourceError: pip could not provide them.
     """
     command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(target)]
-    command += ["--implementation", "cp", "--python-version", python]
-    for abi in ("cp" + python.replace(".", ""), "abi3", "none"):
-        command += ["--abi", abi]
-    for platform in platforms(architecture, glibc):
-        command += ["--platform", platform]
+    command += _tags(python, architecture, glibc)
     if constraints is None:
         command.append("--no-deps")
     elif constraints:
@@ -59,6 +55,15 @@ def pip_download(
             hint="check this machine's pip configuration, or take the packages from a registry: "
             "executor image pull --inputs",
         )
+
+
+def _tags(python: str, architecture: str, glibc: str) -> list[str]:
+    options = ["--implementation", "cp", "--python-version", python]
+    for abi in ("cp" + python.replace(".", ""), "abi3", "none"):
+        options += ["--abi", abi]
+    for platform in platforms(architecture, glibc):
+        options += ["--platform", platform]
+    return options
 
 
 def platforms(architecture: str, glibc: str) -> list[str]:

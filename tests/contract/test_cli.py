@@ -1,6 +1,7 @@
 """The command line as a program sees it: stdout, stderr and exit code together."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -184,3 +185,62 @@ def test_a_closed_stdout_is_no_traceback(job: Path) -> None:
     command = f"{sys.executable} -I -m executor plan {job} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr
+
+
+LOCK = ROOT / "images/cpu.lock.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("image",), 21, "required"),
+        (("image", "dance", "cpu"), 21, "invalid choice"),
+        (("image", "build", "absent"), 22, "no image named"),
+        (("image", "verify", "cpu"), 22, "not in the cache"),
+        (("image", "diff", "cpu", "/absent.json"), 22, "cannot read image lock"),
+        (("image", "pull", "cpu", "https://h/a"), 21, "not a repository"),
+        (("image", "pull", "cpu", "[::::]/a"), 21, "not a repository"),
+        (("image", "lock", "absent"), 22, "no image definition"),
+        (("image", "lock", "cpu", "--upgrade", "no-such"), 22, "has no package"),
+    ],
+)
+def test_image_commands_explain_what_they_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")  # neither apt nor docker are to be had
+    done = executor(*arguments, "--json")
+    assert done.returncode == code, done.stderr
+    assert re.search(words, done.stderr)
+    assert json.loads(done.stdout)["exit_code"] == code
+
+
+def test_verifying_an_image_leaves_no_state_behind(home: Path) -> None:
+    assert executor("image", "verify", "cpu").returncode == 22
+    assert not home.exists()
+
+
+def test_a_bill_of_materials_needs_no_state_and_no_package(home: Path) -> None:
+    for form, key in (("spdx", "spdxVersion"), ("cyclonedx", "bomFormat")):
+        done = executor("image", "sbom", "cpu", "--format", form)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert key in json.loads(done.stdout)
+    assert not home.exists()
+
+
+def test_a_diff_of_equal_locks_is_empty_and_a_substitution_can_fail_a_review(tmp_path: Path) -> None:
+    done = executor("image", "diff", "cpu", str(LOCK), "--json")
+    assert (done.returncode, json.loads(done.stdout)["same"]) == (0, True)
+    document = json.loads(LOCK.read_bytes())
+    document["inputs"][0]["sha256"] = "0" * 64
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    done = executor("image", "diff", "cpu", str(other))
+    assert done.returncode == 0
+    assert done.stdout.startswith("!!! 1 PACKAGES KEPT THEIR VERSION AND CHANGED THEIR BYTES")
+    assert executor("image", "diff", "cpu", str(other), "--no-substitution").returncode == 22
+
+
+def test_image_commands_that_build_import_no_library_of_others() -> None:
+    for arguments in (("image", "verify", "cpu"), ("image", "diff", "cpu", "cpu"), ("image", "sbom", "cpu")):
+        tops = {n.partition(".")[0] for n in imported(*arguments)}
+        assert tops.isdisjoint((*HEAVY, "requests", "packaging", "pydantic", "cryptography", "yaml")), arguments

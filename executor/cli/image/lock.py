@@ -34,11 +34,13 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 def _lock(name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str | None) -> bytes:
     definition = load_definition(name)
+    if upgrade and not old:
+        raise RequestError(f"image {name!r} has no lock in which to upgrade {upgrade!r}")
+    resolver = Resolver(definition, workshop.store, current=old, upgrade=upgrade)
+    resolver.check()
     if old:
         workshop.fetch_packages(old)
-    elif upgrade:
-        raise RequestError(f"image {name!r} has no lock in which to upgrade {upgrade!r}")
-    resolved = Resolver(definition, workshop.store, current=old, upgrade=upgrade).resolve(CHECKOUT)
+    resolved = resolver.resolve(CHECKOUT)
     inputs = resolved[0]
     builder = workshop.builder(definition.recipe, inputs, bytecode=UseOfBytecode.KEEP)
     memo = workshop.layer_memo(definition.recipe, inputs)

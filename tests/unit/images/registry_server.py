@@ -23,6 +23,7 @@ class FakeRegistry:
         realm: Where it says that tokens are to be had, if not at `/token`.
         upload: Where it wants uploads.
         promises: How many more bytes it announces than it sends.
+        stored: What it says that it stored, where that is not the truth.
         encoding: `Content-Encoding` of all that it sends.
         token_answer: What it sends in place of a token.
     """
@@ -36,6 +37,7 @@ class FakeRegistry:
     encoding: str = ""
     upload: str = "/v2/a/b/blobs/uploads/1?state=x"
     promises: int = 0
+    stored: str = ""
     token_answer: bytes = b""
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
@@ -93,7 +95,8 @@ def serving(registry: FakeRegistry) -> Iterator[FakeRegistry]:
             elif self.command == "PUT":
                 registry.manifests[reference] = body
                 has_subject = registry.referrers and "subject" in json.loads(body)
-                self.send(201, {"OCI-Subject": "yes"} if has_subject else {})
+                said = {"Docker-Content-Digest": registry.stored} if registry.stored else {}
+                self.send(201, ({"OCI-Subject": "yes"} if has_subject else {}) | said)
             elif kind == "referrers":
                 found = [
                     m

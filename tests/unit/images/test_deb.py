@@ -65,6 +65,12 @@ def test_a_size_that_is_no_number_is_refused_and_does_not_hang(size: bytes) -> N
         read_deb(bytes(data), name="p")
 
 
+@pytest.mark.parametrize("length", range(8))
+def test_members_of_odd_and_of_even_size_are_found(length: int) -> None:
+    found = read_deb(deb({"./a": b"x" * length}, md5sums="0  a\n" * length), name="p")
+    assert [e.data for e in found.entries] == [b"x" * length]
+
+
 def test_a_hard_link_becomes_a_file_of_the_same_content() -> None:
     found = read_deb(deb({"./a": b"x", "link": special("./b", tarfile.LNKTYPE, "./a")}), name="p")
     assert [(e.path, e.data) for e in found.entries] == [("a", b"x"), ("b", b"x")]

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from images.lock import layer_plan
 from images.memo import LayerMemo
 from images.oci import Layer
@@ -28,9 +30,25 @@ def test_a_layer_is_known_until_something_that_it_depends_on_changes(tmp_path: P
     assert {n: memo(small).get(n) for n in layers} == layers | {"worker": None}
 
 
+def test_another_compiler_or_another_builder_makes_other_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SmallImage(tmp_path)
+    layer = Layer(name="worker", sha256="1" * 64, size=1)
+    compiled = replace(small.recipe, compiler=("base",))
+    memo(small, compiled).put(layer)
+    assert memo(small, compiled).get("worker") == layer
+    before, small.inputs = small.inputs, (locked("deb", "base", b"newer"), *small.inputs[1:])
+    assert memo(small, compiled).get("worker") is None
+    small.inputs = before
+    monkeypatch.setattr("images.memo.__file__", str(tmp_path / "other" / "memo.py"))
+    assert memo(small, compiled).get("worker") is None
+
+
 def test_a_damaged_note_is_no_note(tmp_path: Path) -> None:
     small = SmallImage(tmp_path)
     memo(small).put(Layer(name="os", sha256="1" * 64, size=1))
     (path,) = (tmp_path / "memo").iterdir()
-    path.write_bytes(b"{")
-    assert memo(small).get("os") is None
+    for data in (b"{", b"[]", b"1", b'{"sha256": 1, "size": 1}', b'{"sha256": "x", "size": 1}'):
+        path.write_bytes(data)
+        assert memo(small).get("os") is None

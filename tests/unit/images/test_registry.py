@@ -36,7 +36,22 @@ def test_a_repository_is_a_host_and_a_path(text: str, host: str, path: str) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "https://h/a", "h/a:tag", "h/a@sha256:0", "h/A", "h//a", "h/../a", "h/a/", "h:port/a", "h/a?b"]
+    "text",
+    [
+        "",
+        "a",
+        "https://h/a",
+        "h/a:tag",
+        "h/a@sha256:0",
+        "h/A",
+        "h//a",
+        "h/../a",
+        "h/a/",
+        "h:port/a",
+        "h/a?b",
+        "[::::]/x",
+        "h:99999/a",
+    ],
 )
 def test_what_is_no_repository_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a repository"):
@@ -269,3 +284,18 @@ def test_a_registry_that_breaks_off_is_worth_a_retry() -> None:
             b"".join(client(fake).get_blob(SHA256))
         with pytest.raises(SourceError, match="broke off"):
             client(fake).get_manifest("tag")
+
+
+def test_a_registry_that_says_that_it_stored_another_manifest_is_refused() -> None:
+    with (
+        serving(FakeRegistry(stored="sha256:" + "0" * 64)) as fake,
+        pytest.raises(InputError, match="changed the manifest"),
+    ):
+        client(fake).put_manifest(b"{}")
+
+
+def test_an_upload_to_the_registry_with_its_port_named_is_its_own() -> None:
+    registry = Registry(Repository(host="registry.example.org", path="a"))
+    assert registry._is_ours("https://registry.example.org:443/v2/a/blobs/uploads/1")
+    for other in ("https://registry.example.org:444/", "http://registry.example.org/", "https://example.org/"):
+        assert not registry._is_ours(other)

@@ -1,5 +1,7 @@
 """Wheels: every file is what RECORD says, and lies where a wheel may put it."""
 
+import base64
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -145,6 +147,35 @@ def test_a_record_that_says_nothing_certain_is_refused(record: bytes) -> None:
         archive.writestr("p-1.dist-info/RECORD", record)
     with pytest.raises(UnsafeEntryError):
         read(out.getvalue())
+
+
+def test_a_digest_that_is_too_weak_is_refused() -> None:
+    for algorithm in ("md5", "sha1", "blake2b"):
+        out = io.BytesIO()
+        value = base64.urlsafe_b64encode(hashlib.new(algorithm, b"x").digest()).rstrip(b"=").decode()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("p/a", b"x")
+            archive.writestr("p-1.dist-info/RECORD", f"p/a,{algorithm}={value},1\n")
+        with pytest.raises(UnsafeEntryError, match=f"uses '{algorithm}'"):
+            read(out.getvalue())
+
+
+def test_a_record_that_lists_what_is_not_there_is_refused() -> None:
+    with pytest.raises(UnsafeEntryError, match="not there: p/b"):
+        read(wheel({"p/a": b""}, record={"p/a": b"", "p/b": b""}))
+
+
+def test_a_folder_that_only_looks_like_the_wheels_data_is_a_folder() -> None:
+    found = read(wheel({"q-1.data/scripts/run": b"x", "p-1.data/scripts/run": b"x"}))
+    assert [e.path for e in found] == [f"{SITE}/p-1.dist-info/RECORD", f"{SITE}/q-1.data/scripts/run"]
+
+
+def test_a_member_without_a_name_is_refused() -> None:
+    data = bytearray(wheel({"p": b"x"}))
+    start = data.index(b"PK\x01\x02")
+    data[start + 28 : start + 30] = b"\x00\x00"
+    with pytest.raises(UnsafeEntryError):
+        read(bytes(data))
 
 
 def test_a_wheel_with_two_records_is_refused() -> None:

@@ -84,6 +84,18 @@ def test_an_engine_that_refuses_a_thin_archive_gets_the_whole_one(small: SmallIm
     assert len(engine.loaded) == 2
 
 
+def test_an_engine_that_takes_a_thin_archive_and_makes_nothing_of_it_gets_the_whole_one(small: SmallImage) -> None:
+    class Careless(StoringEngine):
+        def load_image(self, archive: Iterable[bytes]) -> None:
+            super().load_image(archive)
+            if len(self.loaded) == 1:
+                self.image_id = ""
+
+    engine = Careless([chain(small, 3)])
+    assert load(small, engine) == 4
+    assert len(engine.loaded) == 2
+
+
 def test_an_engine_that_takes_an_image_and_does_not_have_it_is_at_fault(small: SmallImage) -> None:
     class Forgetful(StoringEngine):
         def image(self, image_id: str) -> ImageFacts | None:
