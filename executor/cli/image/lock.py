@@ -11,6 +11,7 @@ from images.build import Builder, blob_of_layer
 from images.bytecode import UseOfBytecode
 from images.definition import load_definition
 from images.diff import diff_locks
+from images.errors import LockError
 from images.inputs import CHECKOUT
 from images.lock import ImageLock, load_lock, lock_path, parse_lock
 from images.memo import LayerMemo
@@ -23,13 +24,22 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     if not (CHECKOUT / "images/worker").is_dir():
         raise RequestError("locking needs a checkout of the project", hint="an installed distribution has no worker")
     workshop, path = open_workshop(), lock_path(args.name)
+    before = _readable(args.name) if path.exists() else None
     old = load_lock(args.name) if path.exists() and args.upgrade != "" else None
     data = _lock(args.name, workshop, old, upgrade=args.upgrade or None)
     new = parse_lock(data)
     write_file(path, data, mode=0o644)
-    changes = render(diff_locks(old, new)) if old else "locked anew"
+    changes = render(diff_locks(before, new)) if before else "locked anew"
     print_result(out, image_wire(new.image), f"{changes}\n{new.image.image_id}", as_json=args.json)
     return 0
+
+
+def _readable(name: str) -> ImageLock | None:
+    """The lock so far, to compare with. One that is damaged is no hindrance to making it anew."""
+    try:
+        return load_lock(name)
+    except LockError:
+        return None
 
 
 def _lock(name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str | None) -> bytes:

@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 
 from executor.admission import admit, check_engine, check_image
-from executor.errors import ImageMismatchError, UnsupportedError
+from executor.errors import ImageMismatchError, RequestError, UnsupportedError
+from executor.plan import plan_launch
+from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.engine import ImageFacts
+from images.lock import load_lock
+from policy.load import load_policy
 from tests.fakes.engine import HEALTHY, FakeEngine
-from tests.unit.executor.test_plan import plan
+from tests.unit.executor.test_plan import plan, spec
 
 PLAN = plan()
 FACTS = ImageFacts(
@@ -72,3 +76,23 @@ def test_the_manifest_digest_of_the_containerd_store_is_accepted_too() -> None:
 def test_an_image_that_brings_what_it_must_not_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ImageMismatchError):
         check_image(replace(FACTS, **change), PLAN)
+
+
+def test_the_cuda_image_is_admitted_and_gets_its_device_by_cdi_alone() -> None:
+    """Under a profile that allows it, which there is not yet."""
+    policy = load_policy("standard")
+    allowing = replace(policy, profile=policy.profile.model_copy(update={"images": ("cuda",)}))
+    lock = load_lock("cuda")
+    cuda = plan_launch(spec(gpus=["nvidia.com/gpu=0"]), image=lock, policy=allowing, code=None)
+    facts = replace(FACTS, image_id=lock.expect.image_id, env=lock.recipe.env)
+    assert check_image(facts, cuda) == lock.expect.image_id
+    body = create_body(ContainerRequest(name="n", config=cuda.job, mounts=(), labels=()))
+    assert body["Image"] == lock.expect.image_id
+    assert body["HostConfig"]["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}]
+    assert body["HostConfig"]["Runtime"] == "runc"
+    assert "NVIDIA_VISIBLE_DEVICES=void" in body["Env"]
+
+
+def test_no_job_can_ask_for_the_cuda_image_until_a_profile_allows_it() -> None:
+    with pytest.raises(RequestError, match="does not allow image 'cuda'"):
+        plan_launch(spec(), image=load_lock("cuda"), policy=load_policy("standard"), code=None)
