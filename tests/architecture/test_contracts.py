@@ -129,9 +129,11 @@ def test_the_readme_lists_every_exit_code() -> None:
 
 
 def test_no_file_names_a_package_host_or_a_path_of_a_machine() -> None:
+    private = [ROOT, Path.home()]
+    if ROOT.parent not in (Path("/"), Path("/tmp")):  # a clone may lie there, and code names /tmp for what it is
+        private.append(ROOT.parent)
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in done.stdout.splitlines():
         text = (ROOT / name).read_bytes()
         assert not re.search(rb"https?://[^ \"']*/(simple|pool|dists)(/|$)", text), name
-        assert str(ROOT.parent).encode() + b"/" not in text, name
-        assert str(Path.home()).encode() + b"/" not in text, name
+        assert not [p for p in private if f"{p}/".encode() in text], name
