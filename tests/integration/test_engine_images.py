@@ -31,10 +31,14 @@ def small(home: Path, tmp_path: Path) -> SmallImage:
 
 
 @pytest.fixture
-def engine(small: SmallImage) -> Iterator[DockerEngine]:
+def engine() -> Iterator[DockerEngine]:
+    """The engine, which a test leaves with no image that it did not have before."""
     found = DockerEngine()
+    before = {i["Id"] for i in found._api.images()}
     yield found
-    remove(found, small.lock())
+    for image in found._api.images():
+        if image["Id"] not in before:
+            found._api.remove_image(image["Id"], force=True)
 
 
 def remove(engine: DockerEngine, lock: ImageLock) -> None:
