@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,23 @@ class Resolver:
         store: Where the packages go.
         current: The lock so far, whose inputs are in the store; None resolves everything anew.
         upgrade: The one package to bring to its newest version, or None.
+        seen: Signed indexes that an earlier lock was made from: older ones are refused.
     """
 
     def __init__(
-        self, definition: Definition, store: BlobStore, *, current: ImageLock | None, upgrade: str | None = None
+        self,
+        definition: Definition,
+        store: BlobStore,
+        *,
+        current: ImageLock | None,
+        upgrade: str | None = None,
+        seen: Sequence[SignedIndex] = (),
     ) -> None:
         self._definition = definition
         self._store = store
         self._current = current
         self._upgrade = upgrade
+        self._seen = (*seen, *(current.indexes if current else ()))
 
     def resolve(self, checkout: Path) -> Resolved:
         """Return all inputs and the signed indexes that the debs' digests came from. All inputs are in the store.
@@ -124,7 +132,7 @@ class Resolver:
         wanted = [r for r in definition.roots.debs if r not in names]  # others are there, and asking would upgrade them
         wanted += [self._upgrade] if self._upgrade in names else []
         records, indexes = self._chosen(wanted, current) if wanted else ([], [])
-        _check_dates(known, indexes)
+        _check_dates(self._seen, indexes)
         found = {i.name: i for i in current} | {r.name: _locked_deb(r) for r in records}
         if absent := [r for r in definition.roots.debs if r not in found]:
             raise LockError(
@@ -289,7 +297,8 @@ def _check_dates(old: Sequence[SignedIndex], new: Sequence[SignedIndex]) -> None
 
 def _moment(index: SignedIndex) -> datetime:
     try:
-        return parsedate_to_datetime(index.date.replace("UTC", "+0000"))
+        moment = parsedate_to_datetime(index.date)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment  # apt's dates are in UTC, named or not
     except ValueError as err:
         raise InputError(f"index of {index.suite} has no date: {index.date!r}") from err
 

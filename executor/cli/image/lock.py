@@ -1,6 +1,7 @@
 """`executor image lock NAME`: pin what an image is made of. Needs a checkout: the worker's sources are pinned too."""
 
 import argparse
+from collections.abc import Sequence
 from typing import BinaryIO, TextIO
 
 from executor.cli.image.diff import render
@@ -13,7 +14,7 @@ from images.definition import load_definition
 from images.diff import diff_locks
 from images.errors import LockError
 from images.inputs import CHECKOUT
-from images.lock import ImageLock, load_lock, lock_path, parse_lock
+from images.lock import ImageLock, SignedIndex, load_lock, lock_path, parse_lock
 from images.memo import LayerMemo
 from images.oci import Layer, make_image
 from images.resolve import Resolver, lock_bytes
@@ -26,7 +27,8 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     workshop, path = open_workshop(), lock_path(args.name)
     before = _readable(args.name) if path.exists() else None
     old = load_lock(args.name) if path.exists() and args.upgrade != "" else None
-    data = _lock(args.name, workshop, old, upgrade=args.upgrade or None)
+    seen = before.indexes if before else ()
+    data = _lock(args.name, workshop, old, upgrade=args.upgrade or None, seen=seen)
     new = parse_lock(data)
     write_file(path, data, mode=0o644)
     changes = render(diff_locks(before, new)) if before else "locked anew"
@@ -42,11 +44,13 @@ def _readable(name: str) -> ImageLock | None:
         return None
 
 
-def _lock(name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str | None) -> bytes:
+def _lock(
+    name: str, workshop: Workshop, old: ImageLock | None, *, upgrade: str | None, seen: Sequence[SignedIndex]
+) -> bytes:
     definition = load_definition(name)
     if upgrade and not old:
         raise RequestError(f"image {name!r} has no lock in which to upgrade {upgrade!r}")
-    resolver = Resolver(definition, workshop.store, current=old, upgrade=upgrade)
+    resolver = Resolver(definition, workshop.store, current=old, upgrade=upgrade, seen=seen)
     resolver.check()
     if old:
         workshop.fetch_packages(old)

@@ -316,6 +316,8 @@ def test_a_mirror_that_is_behind_the_lock_is_refused(
     ahead = replace(current, indexes=(index("3"),))
     with pytest.raises(InputError, match="behind the lock: bookworm of Sat, 12 Jul"):
         Resolver(definition, store, current=ahead, upgrade="libssl3").resolve(checkout)
+    with pytest.raises(InputError, match="behind the lock"):
+        Resolver(definition, store, current=None, seen=(index("3"),)).resolve(checkout)
     for date in ("", "yesterday"):
         undated = replace(current, indexes=(replace(index("1"), date=date),))
         with pytest.raises(InputError, match="has no date"):
