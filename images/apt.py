@@ -72,16 +72,18 @@ class IsolatedApt:
             signers: Fingerprints of primary keys, one of which must have signed each index.
 
         Raises:
-            InputError: An index is not signed by one of them, or no such index names a chosen package.
+            InputError: An index is not signed by one of them, is that of another suite than it is served as, or none
+                names a chosen package.
         """
         found: dict[tuple[str, str], DebRecord] = {}
         indexes = []
         for path in sorted(self.lists.glob("*_InRelease")):
-            if not path.name.endswith(tuple(f"_dists_{release}{o}_InRelease" for o in _ORIGINS)):
+            suite = path.name.rpartition("_dists_")[2].removesuffix("_InRelease")
+            if suite not in {release + origin for origin in _ORIGINS}:
                 continue
             signed, records = read_index(path, architecture=self._architecture, signers=signers)
-            if signed.suite not in {release + origin for origin in _ORIGINS}:
-                raise InputError(f"a mirror serves {signed.suite} in the place of a suite of Debian {release}")
+            if signed.suite != suite:
+                raise InputError(f"a mirror serves Debian {signed.suite} in the place of {suite}")
             indexes.append(signed)
             for record in records:
                 found.setdefault((record.name, record.version), record)

@@ -115,7 +115,7 @@ class Registry:
         finally:
             answer.close()
 
-    def put_manifest(self, manifest: bytes, *, tag: str = "", media_type: str = MANIFEST_TYPE) -> None:
+    def put_manifest(self, manifest: bytes, *, tag: str = "") -> None:
         """Upload a manifest under its digest, and under a tag where one is given.
 
         Raises:
@@ -124,7 +124,7 @@ class Registry:
         digest = f"sha256:{sha256_hex(manifest)}"
         for reference in (digest, *([tag] if tag else [])):
             answer = self._call(
-                "PUT", f"manifests/{reference}", ok=(201,), body=manifest, headers={"Content-Type": media_type}
+                "PUT", f"manifests/{reference}", ok=(201,), body=manifest, headers={"Content-Type": MANIFEST_TYPE}
             )
             if answer.headers.get("Docker-Content-Digest", digest) != digest:
                 raise InputError(f"registry {self._repository.host} changed the manifest {digest}")

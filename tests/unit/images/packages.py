@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import json
 import lzma
 import tarfile
 import zipfile
@@ -138,14 +137,3 @@ class SmallImage:
         )
         image = make_image("cpu", self.recipe, layers)
         return parse_lock(lock_bytes(definition, (self.inputs, (index,)), image))
-
-
-def changed_lock(lock: ImageLock, **change: Any) -> ImageLock:
-    """Return a lock with other fields, as if somebody had made it so, consistent or not."""
-    return replace(lock, **change)
-
-
-def document_of(lock: ImageLock) -> dict[str, Any]:
-    """Return a lock as the JSON that it was read from."""
-    document: dict[str, Any] = json.loads(lock.raw)
-    return document

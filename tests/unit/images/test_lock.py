@@ -11,7 +11,9 @@ from images.definition import load_definition
 from images.errors import LockError
 from images.inputs import CHECKOUT, read_sources
 from images.lock import LOCK_BYTES_MAX, known_images, load_lock, lock_path, parse_lock, read_lock
+from images.recipe import parse_recipe
 from images.resolve import lock_bytes
+from images.tar import Entry, Kind, header
 from tests.unit.images.packages import SmallImage
 
 RAW = lock_path("cpu").read_bytes()
@@ -175,6 +177,17 @@ def test_a_lock_whose_parts_do_not_belong_together_is_refused(change: Any) -> No
 def test_a_lock_with_other_layers_than_its_inputs_make_is_refused(change: Any) -> None:
     with pytest.raises(LockError, match="other layers"):
         parse_lock(changed(lambda d: change(d["expect"]["layers"])))
+
+
+@pytest.mark.parametrize(("epoch", "fits"), [(-1, False), (0, True), (0o77777777777, True), (0o100000000000, False)])
+def test_a_time_is_taken_if_a_tar_header_holds_it(epoch: int, fits: bool) -> None:
+    wire = load_lock("cpu").recipe.to_wire() | {"epoch": epoch}
+    if fits:
+        assert parse_recipe(wire).epoch == epoch
+        assert len(header(Entry(path="a", kind=Kind.FILE), epoch=epoch)) == 512
+    else:
+        with pytest.raises(ValueError, match="wrong epoch"):
+            parse_recipe(wire)
 
 
 def test_a_lock_of_the_largest_size_is_read_and_a_larger_one_is_not() -> None:

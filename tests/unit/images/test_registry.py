@@ -260,6 +260,18 @@ def test_a_registry_on_loopback_sends_nobody_elsewhere_without_tls() -> None:
         b"".join(client(fake).get_blob(SHA256))
 
 
+@pytest.mark.parametrize(("hops", "arrives"), [(5, True), (6, False)])
+def test_five_redirects_are_followed_and_a_sixth_is_not(hops: int, arrives: bool) -> None:
+    path = f"/v2/a/b/blobs/sha256:{SHA256}"
+    moved = {f"/{n}": f"/{n + 1}" for n in range(1, hops)} | {path: "/1"}
+    with serving(FakeRegistry(moved=moved, lies={f"/{hops}": DATA})) as fake:
+        if arrives:
+            assert b"".join(client(fake).get_blob(SHA256)) == DATA
+        else:
+            with pytest.raises(SourceError, match="does not give"):
+                b"".join(client(fake).get_blob(SHA256))
+
+
 def test_redirects_that_lead_nowhere_end() -> None:
     path = f"/v2/a/b/blobs/sha256:{SHA256}"
     with serving(FakeRegistry(moved={path: path})) as fake, pytest.raises(SourceError, match="does not give"):
