@@ -59,10 +59,14 @@ class Limits(_Strict):
     memory_bytes: int = Field(default=2048 * MIB, ge=64 * MIB, le=1 << 42)
     pids: int = Field(default=128, ge=8, le=32768)
     wall_seconds: float = Field(default=600.0, gt=0, le=7 * 86400)
+    idle_seconds: float = Field(default=300.0, gt=0, le=7 * 86400)
+    input_bytes: int = Field(default=16384 * MIB, ge=0, le=1 << 46)
     output_bytes: int = Field(default=1024 * MIB, ge=0, le=1 << 42)
+    output_file_bytes: int = Field(default=1024 * MIB, ge=0, le=1 << 42)
     output_files: int = Field(default=64, ge=0, le=10_000)
     log_bytes: int = Field(default=8 * MIB, ge=1024, le=1 << 32)
     tmp_bytes: int = Field(default=256 * MIB, ge=MIB, le=1 << 40)
+    tmp_inodes: int = Field(default=8192, ge=64, le=1 << 24)
 
     @model_validator(mode="after")
     def _tmp_fits_memory(self) -> "Limits":

@@ -21,6 +21,7 @@ from executor.events import Events
 from executor.exits import Exit
 from executor.home import Home
 from executor.jobspec import JobSpec, load_job
+from executor.limits import limits_wire
 from executor.plan import LaunchPlan, plan_launch
 from executor.provenance import manifest_details, slsa_provenance
 from executor.record import write_record
@@ -107,6 +108,7 @@ class Run:
         self._context = context
         self._events = events
         self._started = context.now()
+        self._input_bytes = 0
         self._report: dict[str, Any] = {
             "run_id": run_id,
             "job": {"kind": self._plan.kind, "name": self._plan.name},
@@ -227,26 +229,41 @@ class Run:
         )
 
     def _lay_out_inputs(self, folder: Path) -> None:
-        store = InputStore(self._context.home.cas)
+        """Take the inputs into the store and lay them and the code out as the job will see them."""
+        store, left = InputStore(self._context.home.cas), self._plan.input_bytes
         (folder / "in").mkdir(mode=0o755)
         for name, item in sorted(self._prepared.spec.inputs.items()):
             source = locate(item.uri, self._prepared.base)
-            kept = store.take(source, sha256=item.sha256, name=name, scratch=folder, cancelled=self._context.cancelled)
+            kept = store.take(
+                source,
+                sha256=item.sha256,
+                name=name,
+                bytes_max=left,
+                scratch=folder,
+                cancelled=self._context.cancelled,
+            )
+            left -= kept.stat().st_size
             (folder / "in" / name).hardlink_to(kept)
+        self._input_bytes = self._plan.input_bytes - left
+        (folder / "code").mkdir(mode=0o755)
         if self._prepared.code is not None:
-            (folder / "code").mkdir(mode=0o755)
             lay_out_code(self._prepared.code, folder / "code")
 
     def _note_run(self, result: RunResult, outcome: Outcome, artifacts: list[Artifact]) -> None:
         report = self._report
-        report["outcome"] = outcome_wire(outcome)
+        report["outcome"] = outcome.to_wire()
         report["usage"] = result.usage.to_wire() | {
             "log_bytes": result.log_bytes,
             "output_bytes": result.output_bytes,
             "output_files": len(artifacts),
         }
+        report["limits"] = limits_wire(self._prepared.spec, self._plan, result, artifacts, self._input_bytes)
         report["timings"] = dict(result.seconds)
-        report["container_removed"] = result.removed
+        report["sandbox"] = {
+            "warm": result.warm,
+            "container_removed": result.removed,
+            "host_config_sha256": result.host_config_sha256,
+        }
         report["artifacts"] = [{"name": a.name, "role": a.role, "size": a.size, "sha256": a.sha256} for a in artifacts]
         self._events.emit("exited", outcome=report["outcome"], usage=report["usage"])
         self._events.emit("collected", artifacts=report["artifacts"])
@@ -296,17 +313,6 @@ def decision_wire(decision: Decision, plan: LaunchPlan) -> dict[str, Any]:
         "plan_sha256": plan.digest,
         "artifacts": dict(decision.artifacts),
         "findings": [f.to_wire() for f in decision.findings],
-    }
-
-
-def outcome_wire(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome's recorded form."""
-    return {
-        "kind": outcome.kind.value,
-        "reason": outcome.reason,
-        "limit": outcome.limit,
-        "job_exit_code": outcome.job_exit_code,
-        "job_signal": outcome.job_signal,
     }
 
 

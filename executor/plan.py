@@ -13,7 +13,6 @@ from executor.canonical import digest_of
 from executor.errors import RequestError
 from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
-from executor.sandbox.session import cpu_seconds_backstop
 from images.lock import ImageLock
 from policy.load import Policy
 
@@ -43,8 +42,11 @@ class LaunchPlan:
         job: The sealed container of the job.
         inspection: The sealed container of each inspection.
         wall_seconds: Limit on the job.
+        idle_seconds: Limit on how long the job may neither say nor compute anything.
+        input_bytes: Limit on all inputs together.
         inspection_wall_seconds: Limit on each inspection.
         output_bytes: Limit on all outputs together.
+        output_file_bytes: Limit on each output.
         output_files: Limit on their number.
         log_bytes: Limit on stdout and stderr together.
         policy: The effective policy.
@@ -61,8 +63,11 @@ class LaunchPlan:
     job: SandboxConfig
     inspection: SandboxConfig
     wall_seconds: float
+    idle_seconds: float
     inspection_wall_seconds: float
+    input_bytes: int
     output_bytes: int
+    output_file_bytes: int
     output_files: int
     log_bytes: int
     policy: Policy
@@ -89,8 +94,11 @@ class LaunchPlan:
             "inspection": self.inspection.to_wire(),
             "limits": {
                 "wall_seconds": self.wall_seconds,
+                "idle_seconds": self.idle_seconds,
                 "inspection_wall_seconds": self.inspection_wall_seconds,
+                "input_bytes": self.input_bytes,
                 "output_bytes": self.output_bytes,
+                "output_file_bytes": self.output_file_bytes,
                 "output_files": self.output_files,
                 "log_bytes": self.log_bytes,
             },
@@ -106,11 +114,6 @@ class LaunchPlan:
     def longest_seconds(self) -> float:
         """How long the run can take at most: the job, both inspections, and an hour for everything around them."""
         return self.wall_seconds + 2 * self.inspection_wall_seconds + 3600
-
-    @property
-    def threads(self) -> int:
-        """CPU threads that the CPU limit is good for."""
-        return max(1, int(self.job.cpus))
 
 
 def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[str, str] | None) -> LaunchPlan:
@@ -145,8 +148,11 @@ def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[
         job=_sandbox(image, policy, limits, devices=spec.gpus),
         inspection=_sandbox(image, policy, _INSPECTION_LIMITS, devices=()),
         wall_seconds=limits.wall_seconds,
+        idle_seconds=limits.idle_seconds,
+        input_bytes=limits.input_bytes,
         inspection_wall_seconds=_INSPECTION_LIMITS.wall_seconds,
         output_bytes=limits.output_bytes,
+        output_file_bytes=limits.output_file_bytes,
         output_files=limits.output_files,
         log_bytes=limits.log_bytes,
         policy=policy,
@@ -163,7 +169,7 @@ def _sandbox(image: ImageLock, policy: Policy, limits: Limits, *, devices: tuple
         memory_bytes=limits.memory_bytes,
         pids=limits.pids,
         tmp_bytes=limits.tmp_bytes,
-        cpu_seconds=cpu_seconds_backstop(limits.cpus, limits.wall_seconds),
+        tmp_inodes=limits.tmp_inodes,
         devices=devices,
         seccomp=Seccomp(name=profile.seccomp, text=policy.seccomp_text, sha256=policy.seccomp_sha256),
     )

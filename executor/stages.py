@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from executor.errors import Cancelled, HostError
@@ -12,15 +12,19 @@ from executor.events import Events
 from executor.home import Home
 from executor.inspection import Inventories, Replays, parse_inventories, parse_replays
 from executor.plan import LaunchPlan
-from executor.sandbox.config import ContainerRequest, Mount, SandboxConfig
+from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
+from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import labels_for
-from executor.sandbox.session import Listener, RunResult, Session, SessionLimits
+from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
+from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, open_slot
+from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
 from policy.decision import MODEL_FORMATS, Decision, check_replay, check_static
 
 _INSPECTION_LOG_BYTES = 1 << 20
+_LAUNCH_SECONDS_MAX = 60.0  # between a container's start and its launch: laying out its inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +34,14 @@ class Context:
     Attributes:
         home: The state directory.
         engine: Where containers run.
+        pool: Where containers wait that are ready already, or None.
         now: The clock.
         cancelled: Whether somebody asked to stop.
     """
 
     home: Home
     engine: Engine
+    pool: WarmSlots | None = None
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     cancelled: Callable[[], bool] = field(default=lambda: False)
 
@@ -80,9 +86,9 @@ class Stages:
             folder / "quarantine",
             declared={o.name: o.role for o in plan.outputs},
             bytes_max=plan.output_bytes,
+            file_bytes_max=plan.output_file_bytes,
             files_max=plan.output_files,
         )
-        mounts = [("in", folder / "in")] + ([("job", folder / "code")] if plan.code else [])
         launch = {
             "kind": plan.kind,
             "params": dict(plan.params),
@@ -103,14 +109,15 @@ class Stages:
             def on_progress(values: Mapping[str, float]) -> None:
                 self._events.emit("progress", values=dict(values))
 
-            self._events.emit("started")
             result = self._session(
                 "job",
                 plan.job,
-                mounts,
+                {"in": folder / "in", "code": folder / "code"},
                 launch,
                 quarantine=quarantine,
-                limits=SessionLimits(wall_seconds=plan.wall_seconds, log_bytes=plan.log_bytes),
+                limits=SessionLimits(
+                    wall_seconds=plan.wall_seconds, idle_seconds=plan.idle_seconds, log_bytes=plan.log_bytes
+                ),
                 listener=Listener(on_progress=on_progress, on_log=on_log),
             )
         return result, quarantine.artifacts
@@ -153,10 +160,14 @@ class Stages:
         result = self._session(
             kind,
             plan.inspection,
-            [("in", self._folder / "quarantine")],
+            {"in": self._folder / "quarantine"},
             launch,
-            quarantine=Quarantine(self._folder, declared={}, bytes_max=0, files_max=0),
-            limits=SessionLimits(wall_seconds=plan.inspection_wall_seconds, log_bytes=_INSPECTION_LOG_BYTES),
+            quarantine=Quarantine(self._folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
+            limits=SessionLimits(
+                wall_seconds=plan.inspection_wall_seconds,
+                idle_seconds=plan.inspection_wall_seconds,
+                log_bytes=_INSPECTION_LOG_BYTES,
+            ),
             listener=Listener(),
         )
         seconds = round(sum(result.seconds.values()), 4)
@@ -170,30 +181,56 @@ class Stages:
         self,
         role: str,
         config: SandboxConfig,
-        mounts: list[tuple[str, Path]],
+        files: Mapping[str, Path],
         launch: dict[str, Any],
         *,
         quarantine: Quarantine,
         limits: SessionLimits,
         listener: Listener,
     ) -> RunResult:
-        common = {"seed": self._plan.seed, "threads": self._plan.threads, "wall_seconds_max": limits.wall_seconds}
-        request = ContainerRequest(
-            name=f"sealed-executor-{self._run_id}-{role}",
-            config=replace(config, image_id=self._image_id),
-            mounts=tuple(Mount(source=str(path), target=PurePosixPath("/") / target) for target, path in mounts),
-            labels=labels_for(self._context.home, self._run_id, wall_seconds=limits.wall_seconds),
-        )
+        config = replace(config, image_id=self._image_id)
+        slot = self._slot(role, launch["kind"], config, limits)
+        with ExitStack() as undo:
+            undo.callback(end_quietly, slot.lease)
+            undo.callback(slot.shut)
+            for name, source in files.items():
+                link_tree(source, slot.folder / name)
+            undo.pop_all()
+        if role == "job":
+            self._events.emit("started", warm=slot.warm)
         session = Session(
             self._context.engine,
-            request,
-            folder=self._folder,
+            slot,
             limits=limits,
             quarantine=quarantine,
             listener=listener,
             cancelled=self._context.cancelled,
         )
-        return session.run(launch | common)
+        cpu_seconds = cpu_seconds_backstop(config.cpus, limits.wall_seconds)
+        return session.run(launch | {"seed": self._plan.seed, "threads": config.threads, "cpu_seconds": cpu_seconds})
+
+    def _slot(self, role: str, kind: str, config: SandboxConfig, limits: SessionLimits) -> Slot:
+        """Take a container that waits already, or start one."""
+        context = self._context
+        if context.pool is not None and (slot := context.pool.take(kind, config)) is not None:
+            return slot
+        folder = self._folder / role
+        make_folders(folder)
+        request = ContainerRequest(
+            name=f"sealed-executor-{self._run_id}-{role}",
+            config=config,
+            folder=folder,
+            labels=labels_for(context.home, self._run_id, wall_seconds=limits.wall_seconds),
+        )
+        return open_slot(
+            context.engine,
+            request,
+            kind=kind,
+            threads=config.threads,
+            preload=False,
+            lease_seconds=_LAUNCH_SECONDS_MAX,
+            cancelled=context.cancelled,
+        )
 
 
 def _failed_inspection(

@@ -70,10 +70,14 @@ class Ceilings(_Strict):
     memory_bytes: int
     pids: int
     wall_seconds: float
+    idle_seconds: float
+    input_bytes: int
     output_bytes: int
+    output_file_bytes: int
     output_files: int
     log_bytes: int
     tmp_bytes: int
+    tmp_inodes: int
 
 
 class Replay(_Strict):

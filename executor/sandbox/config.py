@@ -2,17 +2,26 @@
 
 The values follow CIS Docker Benchmark 1.6 section 5 and measurements of 2026-11. Hardening flags cost nothing that can
 be measured; the network does, and there is none.
+
+Every container has the same three mounts, of three folders of its own on the host. So a container that waits warm and
+one that is made for a job are asked for in the same words, and files that the host adds later are there for the job to
+read. The mounts are read-only, but a runtime may drop `noexec` from a bind mount (seen with crun 1.8 and with runc 1.1
+on read-only volumes, 2026-11): that no native library comes in by them is seen to where their content is taken in.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from executor.canonical import digest_of
+
 USER = "65532:65532"
-TMP_INODES = 8192
 FILE_DESCRIPTORS = 1024
 SHM_BYTES_MAX = 64 << 20
 # Isolated mode takes no options from the environment, so unbuffered output and no bytecode are asked for here.
+MOUNTS = (("in", "/in"), ("code", "/job"), ("socket", "/run/executor"))
 _COMMAND = ("/usr/bin/python3.11", "-I", "-B", "-u", "-m", "worker")
 _ENV = (
     ("HOME", "/tmp"),  # noqa: S108 - a tmpfs of the container's own
@@ -32,7 +41,7 @@ class Seccomp:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
     """All that decides what a container can do. No field has a default: each is a decision of the plan.
 
@@ -44,7 +53,7 @@ class SandboxConfig:
         memory_bytes: Memory ceiling, tmpfs included; swap is the same, so there is none.
         pids: Ceiling on processes and threads.
         tmp_bytes: Size of the tmpfs on /tmp, noexec.
-        cpu_seconds: RLIMIT_CPU of each process, a backstop.
+        tmp_inodes: Number of files and folders that it can hold.
         devices: CDI device names.
         seccomp: The system calls that are allowed.
     """
@@ -56,14 +65,31 @@ class SandboxConfig:
     memory_bytes: int
     pids: int
     tmp_bytes: int
-    cpu_seconds: int
+    tmp_inodes: int
     devices: tuple[str, ...]
     seccomp: Seccomp
 
+    @property
+    def threads(self) -> int:
+        """CPU threads that the CPU limit is good for."""
+        return max(1, int(self.cpus))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256, in hex, of the whole request to the engine, but for what is particular to one container."""
+        return digest_of(create_body(ContainerRequest(name="", config=self, folder=Path("/"), labels=())))
+
     def to_wire(self) -> dict[str, Any]:
         """Return the form that plans and provenance record."""
-        wire = {name: getattr(self, name) for name in self.__slots__ if name not in ("seccomp", "devices")}
-        return wire | {
+        return {
+            "image_id": self.image_id,
+            "runtime": self.runtime,
+            "network": self.network,
+            "cpus": self.cpus,
+            "memory_bytes": self.memory_bytes,
+            "pids": self.pids,
+            "tmp_bytes": self.tmp_bytes,
+            "tmp_inodes": self.tmp_inodes,
             "devices": list(self.devices),
             "seccomp": {"name": self.seccomp.name, "sha256": self.seccomp.sha256},
             "user": USER,
@@ -71,29 +97,33 @@ class SandboxConfig:
             "no_new_privileges": True,
             "capabilities": [],
             "log_driver": "none",
+            "sha256": self.digest,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A host path that the container sees, always read-only."""
-
-    source: str
-    target: PurePosixPath
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRequest:
-    """One container to create: the sealed configuration and what is particular to this run."""
+    """One container to create: the sealed configuration and what is particular to this container.
+
+    Attributes:
+        name: Its name in the engine.
+        config: The sealed configuration.
+        folder: The host's folder with the three that it sees, read-only: `in`, `code` and `socket`.
+        labels: Whose it is.
+    """
 
     name: str
     config: SandboxConfig
-    mounts: tuple[Mount, ...]
+    folder: Path
     labels: tuple[tuple[str, str], ...]
 
 
 def create_body(request: ContainerRequest) -> dict[str, Any]:
-    """Return the body of `POST /containers/create` (Docker Engine API 1.41). Pure, so that tests can record it."""
+    """Return the body of `POST /containers/create` (Docker Engine API 1.41). Pure, so that tests can record it.
+
+    The CPU time of a job is limited by its own process 1, before any of the job's code runs: how long a job may take is
+    not known yet when a container is made to wait for one.
+    """
     config = request.config
     return {
         "Image": config.image_id,
@@ -138,7 +168,7 @@ def inert_body(image_id: str, labels: tuple[tuple[str, str], ...]) -> dict[str, 
 
 def _host_config(request: ContainerRequest) -> dict[str, Any]:
     config = request.config
-    tmpfs = f"rw,noexec,nosuid,nodev,size={config.tmp_bytes},nr_inodes={TMP_INODES},mode=1777"
+    tmpfs = f"rw,noexec,nosuid,nodev,size={config.tmp_bytes},nr_inodes={config.tmp_inodes},mode=1777"
     return {
         "NetworkMode": config.network,
         "Runtime": config.runtime,
@@ -162,13 +192,12 @@ def _host_config(request: ContainerRequest) -> dict[str, Any]:
         "DnsSearch": ["."],
         "Tmpfs": {"/tmp": tmpfs},  # noqa: S108
         "Ulimits": [
-            {"Name": name, "Soft": value, "Hard": value}
-            for name, value in (("nofile", FILE_DESCRIPTORS), ("core", 0), ("cpu", config.cpu_seconds))
+            {"Name": name, "Soft": value, "Hard": value} for name, value in (("nofile", FILE_DESCRIPTORS), ("core", 0))
         ],
         "LogConfig": {"Type": "none", "Config": {}},
         "Devices": [],
         "DeviceRequests": _device_requests(config.devices),
-        "Mounts": [_mount(m) for m in request.mounts],
+        "Mounts": [_mount(request.folder / name, target) for name, target in MOUNTS],
     }
 
 
@@ -177,11 +206,20 @@ def _device_requests(devices: tuple[str, ...]) -> list[dict[str, Any]]:
     return [{"Driver": "cdi", "DeviceIDs": list(devices)}] if devices else []
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def host_config_digest(reported: Mapping[str, Any], folder: Path) -> str:
+    """Return the sha256, in hex, of a HostConfig as the engine reports it, with the container's own folder left out.
+
+    Two containers with the same digest are under the same restrictions, whoever made them and whenever.
+    """
+    mounts = [dict(m, Source=str(m.get("Source", "")).removeprefix(str(folder))) for m in reported.get("Mounts") or ()]
+    return digest_of({**reported, "Mounts": mounts})
+
+
+def _mount(source: Path, target: str) -> dict[str, Any]:
     return {
         "Type": "bind",
-        "Source": mount.source,
-        "Target": str(mount.target),
+        "Source": str(source),
+        "Target": target,
         "ReadOnly": True,
         "BindOptions": {"Propagation": "rprivate"},
     }

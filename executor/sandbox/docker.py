@@ -2,8 +2,14 @@
 
 Never attaches, never uses the archive API: a client that stops reading an attached stream wedges the daemon for that
 container (measured 2026-11 on 20.10). Errors of the client library end here, as `HostError` with what was tried.
+
+A call runs on a thread and a connection of its own, for as long as it is given. One that the engine never answers, or
+answers a byte at a time, is left behind with its connection shut, and the calls beside it do not notice.
 """
 
+import contextlib
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,8 +22,13 @@ from executor.errors import HostError, UnsupportedError
 from executor.sandbox.config import ContainerRequest, create_body, inert_body
 from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
 
-_CALL_SECONDS = 60
-_LOAD_SECONDS = 1800
+_LOOK_SECONDS = 15.0  # inspect and list: milliseconds where all is well
+_CHANGE_SECONDS = 60.0  # create, start and remove
+_KILL_SECONDS = 10.0
+_LOAD_SECONDS = 1800.0
+_MARGIN_SECONDS = 2.0  # between the connection's own time limit and ours
+_UNANSWERED_MAX = 32  # beyond that many calls without an answer the engine is not asked again
+_IDLE_MAX = 4
 _API_WITH_CDI = (1, 44)  # Engine 25; before it a "cdi" driver is unknown
 
 
@@ -25,18 +36,23 @@ class DockerEngine:
     """Talks to the engine that `DOCKER_HOST` or the default socket names."""
 
     def __init__(self) -> None:
+        self._idle: list[Any] = []
+        self._unanswered: list[threading.Thread] = []
+        self._lock = threading.Lock()
         try:
-            options = docker.utils.utils.kwargs_from_env()
-            self._api: Any = docker.APIClient(**options, version="auto", timeout=_CALL_SECONDS)
+            self._options = docker.utils.utils.kwargs_from_env()
+            first: Any = docker.APIClient(**self._options, version="auto", timeout=int(_LOOK_SECONDS))
         except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
             raise HostError(
                 "no Docker Engine answers", hint="start it, or set DOCKER_HOST; see `executor doctor`"
             ) from err
+        self._version = str(first.api_version)
+        self._idle.append(first)
 
     def info(self) -> EngineInfo:
         """Ask the engine about itself."""
-        info = self._call("ask the engine about itself", self._api.info)
-        major, _, minor = str(self._api.api_version).partition(".")
+        info = self._call("ask the engine about itself", "info")
+        major, _, minor = self._version.partition(".")
         options = [str(o) for o in info.get("SecurityOptions") or []]
         api = (int(major), int(minor))
         return EngineInfo(
@@ -53,7 +69,7 @@ class DockerEngine:
     def image(self, image_id: str) -> ImageFacts | None:
         """Return what the engine has under an ID, or None."""
         try:
-            found = self._call(f"look up image {image_id}", self._api.inspect_image, image_id)
+            found = self._call(f"look up image {image_id}", "inspect_image", image_id)
         except _NotFoundError:
             return None
         config = found.get("Config") or {}
@@ -67,20 +83,17 @@ class DockerEngine:
 
     def load_image(self, archive: Iterable[bytes]) -> None:
         """Hand an image archive to the engine, streaming."""
-        before, self._api.timeout = self._api.timeout, _LOAD_SECONDS
-        try:
-            for status in self._call("load the image", self._api.load_image, archive, quiet=True):
-                if "error" in status:
-                    raise HostError(f"the engine refused the image: {status['error']}")
-        finally:
-            self._api.timeout = before
+        answers = self._call("load the image", "load_image", archive, quiet=True, seconds=_LOAD_SECONDS, whole=True)
+        for status in answers:
+            if "error" in status:
+                raise HostError(f"the engine refused the image: {status['error']}")
 
     def layer_chains(self) -> list[tuple[str, ...]]:
         """Return the layers of every image that the engine has, as `sha256:` diff IDs from the bottom."""
         chains = []
-        for found in self._call("list images", self._api.images):
+        for found in self._call("list images", "images"):
             try:
-                image = self._call("look up an image", self._api.inspect_image, found["Id"])
+                image = self._call("look up an image", "inspect_image", found["Id"])
             except _NotFoundError:  # removed meanwhile
                 continue
             chains.append(tuple((image.get("RootFS") or {}).get("Layers") or ()))
@@ -89,72 +102,143 @@ class DockerEngine:
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         """Create a container that is never started, to look at its root; return its ID."""
         body = inert_body(image_id, labels)
-        return str(self._call("create a container", self._api.create_container_from_config, body, name)["Id"])
+        answer = self._call("create a container", "create_container_from_config", body, name, seconds=_CHANGE_SECONDS)
+        return str(answer["Id"])
 
     def export(self, container_id: str) -> Iterator[bytes]:
         """Yield a container's root as a tar stream."""
-        stream = iter(self._call("export a container", self._api.export, container_id))
-        while (chunk := self._call("export a container", next, stream, b"")) != b"":
-            yield chunk
+        with self._client(_LOAD_SECONDS) as client:  # its own connection: a reader may take its time
+            stream = iter(self._translate("export a container", client.export, container_id))
+            while (chunk := self._translate("export a container", next, stream, b"")) != b"":
+                yield chunk
 
     def create(self, request: ContainerRequest) -> str:
         """Create a container and return its ID."""
         body = create_body(request)
         try:
-            answer = self._call("create a container", self._api.create_container_from_config, body, request.name)
+            answer = self._call(
+                "create a container", "create_container_from_config", body, request.name, seconds=_CHANGE_SECONDS
+            )
         except _NotFoundError as err:
             raise HostError(f"the engine has no image {request.config.image_id}") from err
         return str(answer["Id"])
 
     def start(self, container_id: str) -> None:
         """Start a container."""
-        self._call("start a container", self._api.start, container_id)
+        self._call("start a container", "start", container_id, seconds=_CHANGE_SECONDS)
 
     def state(self, container_id: str) -> ContainerState:
         """Return a container's state."""
-        found = self._call("inspect a container", self._api.inspect_container, container_id)
+        found = self._call("inspect a container", "inspect_container", container_id)
         state = found["State"]
         return ContainerState(
-            running=bool(state["Running"]),
+            running=bool(state["Running"]) and not state["Paused"],
             pid=int(state["Pid"]),
             exit_code=int(state["ExitCode"]),
             oom_killed=bool(state["OOMKilled"]),
             image_id=str(found["Image"]),
+            started=str(state["StartedAt"]),
+            visitors=len(found.get("ExecIDs") or ()),
+            networks=frozenset(found["NetworkSettings"]["Networks"]),
+            host_config=found["HostConfig"],
         )
 
     def kill(self, container_id: str) -> None:
         """Kill a container; one that is not running is left as it is."""
         try:
-            self._call("kill a container", self._api.kill, container_id)
+            self._call("kill a container", "kill", container_id, seconds=_KILL_SECONDS)
         except (_NotFoundError, _ConflictError):
             return
 
     def wait(self, container_id: str, *, seconds: float) -> bool:
         """Wait for a container to end; False if it has not within the time."""
         try:
-            self._api.wait(container_id, timeout=seconds)
-        except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
+            self._call("wait for a container", "wait", container_id, timeout=seconds, seconds=seconds)
+        except _UnansweredError:
             return False
-        except docker.errors.DockerException as err:
-            raise HostError("could not wait for a container") from err
         return True
 
     def remove(self, container_id: str) -> None:
         """Remove a container with its volumes, running or not; one that is gone is no error."""
         try:
-            self._call("remove a container", self._api.remove_container, container_id, v=True, force=True)
+            self._call(
+                "remove a container", "remove_container", container_id, v=True, force=True, seconds=_CHANGE_SECONDS
+            )
         except (_NotFoundError, _ConflictError):  # a conflict means that another removal is under way
             return
 
     def owned(self, label: str) -> list[OwnedContainer]:
         """Return all containers that carry a label, running or not."""
-        found = self._call("list containers", self._api.containers, all=True, filters={"label": label})
+        found = self._call("list containers", "containers", all=True, filters={"label": label})
         return [
             OwnedContainer(container_id=str(c["Id"]), name=str(c["Names"][0]).lstrip("/"), labels=dict(c["Labels"]))
             for c in found
         ]
 
-    def _call(self, what: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(
+        self, what: str, method: str, *args: Any, seconds: float = _LOOK_SECONDS, whole: bool = False, **kwargs: Any
+    ) -> Any:
+        """Make one call within a time of its own.
+
+        Args:
+            what: For messages.
+            method: Of the client library.
+            args: For it.
+            seconds: How long it may take, answer included.
+            whole: Read an answer that comes in pieces to its end.
+            kwargs: For it.
+        """
+        answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        with self._client(seconds) as client:
+
+            def work() -> None:
+                try:
+                    answer = self._translate(what, getattr(client, method), *args, **kwargs)
+                    answers.put((list(answer) if whole else answer, None))
+                except BaseException as err:  # raised again below, in the caller's thread
+                    answers.put((None, err))
+
+            thread = threading.Thread(target=work, name=f"engine-{method}", daemon=True)
+            thread.start()
+            try:
+                answer, error = answers.get(timeout=seconds + _MARGIN_SECONDS)
+            except queue.Empty:
+                self._unanswered.append(thread)
+                answer, error = None, _UnansweredError(f"could not {what}: no answer within {seconds:g} s", hint=_HINT)
+            if error is not None:
+                raise error
+        return answer
+
+    @contextlib.contextmanager
+    def _client(self, seconds: float) -> Iterator[Any]:
+        """Lend a client that nobody else uses meanwhile; after an error it is not used again."""
+        self._unanswered = [thread for thread in self._unanswered if thread.is_alive()]
+        if len(self._unanswered) >= _UNANSWERED_MAX:
+            raise HostError(f"the engine leaves {len(self._unanswered)} calls unanswered", hint=_HINT)
+        with self._lock:
+            client = self._idle.pop() if self._idle else None
+        if client is None:
+            client = self._translate("connect to the engine", docker.APIClient, **self._options, version=self._version)
+        client.timeout = seconds
+        try:
+            yield client
+        except (_NotFoundError, _ConflictError):
+            self._give_back(client)
+            raise
+        except BaseException:
+            client.close()
+            raise
+        self._give_back(client)
+
+    def _give_back(self, client: Any) -> None:
+        with self._lock:
+            if len(self._idle) < _IDLE_MAX:
+                self._idle.append(client)
+                return
+        client.close()
+
+    @staticmethod
+    def _translate(what: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except docker.errors.NotFound as err:
@@ -165,8 +249,15 @@ class DockerEngine:
             permanent = err.status_code is not None and err.status_code < 500
             kind = UnsupportedError if permanent else HostError
             raise kind(f"could not {what}: {str(err.explanation or err)[:300]}") from err
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
-            raise HostError(f"could not {what}", hint="is the Docker Engine running? see `executor doctor`") from err
+        except (requests.exceptions.ReadTimeout, TimeoutError) as err:
+            raise _UnansweredError(f"could not {what}: no answer in time", hint=_HINT) from err
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as err:
+            if "timed out" in str(err):  # the client library's own wrapping of a read that took too long
+                raise _UnansweredError(f"could not {what}: no answer in time", hint=_HINT) from err
+            raise HostError(f"could not {what}", hint=_HINT) from err
+
+
+_HINT = "is the Docker Engine running? see `executor doctor`"
 
 
 class _NotFoundError(HostError):
@@ -175,3 +266,7 @@ class _NotFoundError(HostError):
 
 class _ConflictError(HostError):
     """The container is in a state that does not allow the call."""
+
+
+class _UnansweredError(HostError):
+    """The engine did not answer in time."""

@@ -6,7 +6,7 @@ for tests.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from executor.sandbox.config import ContainerRequest
 
@@ -52,11 +52,15 @@ class ContainerState:
     """What the engine says of one container.
 
     Attributes:
-        running: Whether its process 1 lives.
+        running: Whether its process 1 lives and is not frozen.
         pid: Process 1 on the host, or 0.
         exit_code: Status of process 1 once it ended.
         oom_killed: Whether any process of it was killed for memory.
         image_id: The image that it really was made of.
+        started: When it was started, in the engine's words; another value means that it was started again.
+        visitors: How many processes somebody else has running in it (`docker exec`).
+        networks: The networks that it is on, by name.
+        host_config: The restrictions that it is under, as the engine reports them.
     """
 
     running: bool
@@ -64,6 +68,10 @@ class ContainerState:
     exit_code: int
     oom_killed: bool
     image_id: str
+    started: str
+    visitors: int
+    networks: frozenset[str]
+    host_config: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,10 @@ class OwnedContainer:
 
 
 class Engine(Protocol):
-    """A container engine. Every call has a timeout of its own and raises `HostError` when it fails."""
+    """A container engine. Every call has a timeout of its own and raises `HostError` when it fails.
+
+    Calls may come from several threads, and one that gets no answer holds up no other.
+    """
 
     def info(self) -> EngineInfo:
         """Ask the engine about itself."""

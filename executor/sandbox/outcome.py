@@ -4,23 +4,29 @@ The order says which fact wins. What the host did itself comes first, because th
 the kernel counted; then how the job ended. Evidence that fits nothing is the host's fault, and never a success.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from executor.exits import Exit
 from executor.sandbox.cgroup import Usage
 
 _SIGKILL = 9
+_SIGXCPU = 24  # signal(7): the kernel's word for a spent RLIMIT_CPU
 _WORKER_DEADLINE = 124  # the worker's process 1 gave up by its own clock
 _WORKER_ABANDONED = 125  # the worker's process 1 saw the host's socket close
+_WORKER_LEASE = 126  # nobody gave the container a job within its lease
 
 
 class Stop(Enum):
     """Why the host ended a run before the job did."""
 
     WALL = "wall_seconds"
+    IDLE = "idle_seconds"
     LOG = "log_bytes"
     OUTPUT_BYTES = "output_bytes"
+    OUTPUT_FILE_BYTES = "output_file_bytes"
     OUTPUT_FILES = "output_files"
     PIDS = "pids"
     PROTOCOL = "protocol"
@@ -55,6 +61,26 @@ _EXITS = {
 }
 
 
+class Fault(Enum):
+    """Whose doing an outcome is."""
+
+    JOB = "job"
+    LIMIT = "limit"
+    HOST = "host"
+    CALLER = "caller"
+
+
+_FAULTS = {
+    OutcomeKind.SUCCEEDED: None,
+    OutcomeKind.JOB_FAILED: Fault.JOB,
+    OutcomeKind.TIMED_OUT: Fault.LIMIT,
+    OutcomeKind.OUT_OF_MEMORY: Fault.LIMIT,
+    OutcomeKind.LIMIT_EXCEEDED: Fault.LIMIT,
+    OutcomeKind.CANCELLED: Fault.CALLER,
+    OutcomeKind.HOST_FAULT: Fault.HOST,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What was observed of one container.
@@ -79,6 +105,19 @@ class RunFacts:
     error: str
     finished: bool
 
+    def to_wire(self) -> dict[str, Any]:
+        """Return the recorded form: the evidence for an outcome."""
+        return {
+            "stop": self.stop.value if self.stop else None,
+            "job_exit_code": self.job_exit[0] if self.job_exit else None,
+            "job_signal": self.job_exit[1] if self.job_exit else None,
+            "container_status": self.container_status,
+            "engine_oom_killed": self.oom_killed,
+            "oom_kills": self.usage.oom_kills,
+            "pids_refused": self.usage.pids_refused,
+            "result_sent": self.finished,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -90,6 +129,7 @@ class Outcome:
         limit: The limit that was exceeded, or None.
         job_exit_code: The job's own status: data, never ours.
         job_signal: The signal that ended the job, or None.
+        evidence: The facts that it was decided on.
     """
 
     kind: OutcomeKind
@@ -97,6 +137,24 @@ class Outcome:
     limit: str | None = None
     job_exit_code: int | None = None
     job_signal: int | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fault(self) -> Fault | None:
+        """Whose doing it is; None where all is well."""
+        return _FAULTS[self.kind]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the recorded form."""
+        return {
+            "kind": self.kind.value,
+            "fault": self.fault.value if self.fault else None,
+            "reason": self.reason,
+            "limit": self.limit,
+            "job_exit_code": self.job_exit_code,
+            "job_signal": self.job_signal,
+            "evidence": dict(self.evidence),
+        }
 
 
 def classify(facts: RunFacts) -> Outcome:
@@ -104,16 +162,23 @@ def classify(facts: RunFacts) -> Outcome:
     code, signal = facts.job_exit or (None, None)
 
     def outcome(kind: OutcomeKind, reason: str, limit: str | None = None) -> Outcome:
-        return Outcome(kind=kind, reason=reason, limit=limit, job_exit_code=code, job_signal=signal or None)
+        return Outcome(
+            kind=kind,
+            reason=reason,
+            limit=limit,
+            job_exit_code=code,
+            job_signal=signal or None,
+            evidence=facts.to_wire(),
+        )
 
     if facts.stop is not None:
         return outcome(*_stopped(facts.stop, facts.stop_detail))
-    status = code if code is not None else facts.container_status
-    killed = status == 128 + _SIGKILL
-    if killed and (facts.oom_killed or facts.usage.oom_kills):
+    if _killed(facts) and (facts.oom_killed or facts.usage.oom_kills):
         return outcome(OutcomeKind.OUT_OF_MEMORY, "the job was killed for memory", "memory_bytes")
     if facts.job_exit is None:
         return outcome(*_without_report(facts.container_status))
+    if signal == _SIGXCPU:
+        return outcome(OutcomeKind.TIMED_OUT, "the job used up its CPU time", "cpu_seconds")
     if code != 0:
         if facts.usage.pids_refused:
             return outcome(OutcomeKind.LIMIT_EXCEEDED, "the job could not start more processes and failed", "pids")
@@ -124,15 +189,27 @@ def classify(facts: RunFacts) -> Outcome:
     return outcome(OutcomeKind.SUCCEEDED, "the job finished")
 
 
+def _killed(facts: RunFacts) -> bool:
+    """Whether the job's own process, or process 1 over it, was killed. A child's end is the job's to deal with.
+
+    An exit code of 137 is a number that anybody can return; only where process 1 did not report does it have to do.
+    """
+    if facts.job_exit is not None:
+        return facts.job_exit[1] == _SIGKILL
+    return facts.container_status == 128 + _SIGKILL
+
+
 def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
     match stop:
         case Stop.WALL:
             return OutcomeKind.TIMED_OUT, f"the job ran longer than its wall limit{detail}", stop.value
+        case Stop.IDLE:
+            return OutcomeKind.TIMED_OUT, f"the job neither said nor computed anything{detail}", stop.value
         case Stop.CANCELLED:
             return OutcomeKind.CANCELLED, "the run was cancelled", None
         case Stop.PROTOCOL:
             return OutcomeKind.JOB_FAILED, f"the job broke the output protocol{detail}", stop.value
-        case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILES | Stop.PIDS:
+        case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILE_BYTES | Stop.OUTPUT_FILES | Stop.PIDS:
             return OutcomeKind.LIMIT_EXCEEDED, f"the job exceeded {stop.value}{detail}", stop.value
 
 
@@ -141,4 +218,6 @@ def _without_report(status: int | None) -> tuple[OutcomeKind, str]:
         return OutcomeKind.TIMED_OUT, "the container ended itself at its own deadline"
     if status == _WORKER_ABANDONED:
         return OutcomeKind.HOST_FAULT, "the container saw the host's end of the socket close"
+    if status == _WORKER_LEASE:
+        return OutcomeKind.HOST_FAULT, "the container's lease was over before it got a job"
     return OutcomeKind.HOST_FAULT, f"the container ended without a report, status {status}"

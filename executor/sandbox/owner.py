@@ -15,7 +15,7 @@ from pathlib import Path
 
 from executor.errors import HostError
 from executor.home import Home
-from executor.sandbox.engine import Engine
+from executor.sandbox.engine import Engine, OwnedContainer
 
 LABEL_OWNER = "sealed-executor.owner"
 LABEL_RUN = "sealed-executor.run"
@@ -106,7 +106,7 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
     """
     removed = []
     for container in engine.owned(home_label(home)) if engine is not None else []:
-        owner = parse_owner(container.labels.get(LABEL_OWNER, ""))
+        owner = _container_owner(container, home)
         if engine is not None and owner is not None and not owner.alive:
             with contextlib.suppress(HostError):  # the next sweep tries again
                 engine.remove(container.container_id)
@@ -118,6 +118,19 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(f"run folder {folder.name}")
     return removed
+
+
+def hand_over(folder: Path, owner: Owner) -> None:
+    """Make somebody else the owner of a run folder and of its container. Labels cannot change, so the folder counts."""
+    staged = folder / "owner.new"
+    staged.write_text(str(owner))
+    staged.replace(folder / "owner")
+
+
+def _container_owner(container: OwnedContainer, home: Home) -> Owner | None:
+    run = container.labels.get(LABEL_RUN, "")
+    folder = home.runs / run if run and "/" not in run else None
+    return (folder and _folder_owner(folder)) or parse_owner(container.labels.get(LABEL_OWNER, ""))
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -1,48 +1,31 @@
-"""One container from creation to removal: hands it its launch message, drains what it sends, and ends it in time.
+"""One job in one slot, from its launch to the container's end: drains what it sends, watches it, and ends it in time.
 
-The data path is a unix socket that the container sees read-only; the engine is not in it. The worker opens four
-channels and then the listener closes, so that nothing else in the container can connect. Whatever happens, the
-container is killed and removed before this module returns, and the socket is drained or shut before any kill.
+Whatever happens, the container is on its way out before this module returns, and its channels are drained or shut
+before any kill.
 """
 
-import os
-import re
 import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
 from typing import Any
 
-from executor.errors import HostError, ImageMismatchError, JobError
+from executor.errors import HostError, JobError
 from executor.sandbox.cgroup import Usage, read_usage
-from executor.sandbox.config import ContainerRequest, Mount
 from executor.sandbox.engine import Engine
+from executor.sandbox.intake import Intake, Listener
 from executor.sandbox.outcome import Outcome, RunFacts, Stop, classify
-from executor.transfer.frames import Chunk, FrameDecoder, Message, encode_message
+from executor.sandbox.slot import Slot, end_quietly
+from executor.transfer.frames import encode_message
 from executor.transfer.quarantine import LimitExceededError, Quarantine
 
-SOCKET_TARGET = PurePosixPath("/run/executor/worker.sock")
-_START_SECONDS_MAX = 60.0
 _END_SECONDS_MAX = 15.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 18
-_CHANNELS = (b"S", b"C", b"O", b"E")
-_MESSAGES_MAX = 200_000
-_MESSAGE_BYTES_MAX = 16 << 20  # of one run: what a job says must not grow without end either
-_LOG_PIECE_BYTES = 1 << 16  # a log event waits for this much, or for the next look
-_PROGRESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CPU_GRACE_SECONDS = 10
-
-
-@dataclass(slots=True, kw_only=True)
-class Listener:
-    """What a session tells its caller while it runs. Both are called with the job's words: untrusted."""
-
-    on_progress: Callable[[Mapping[str, float]], None] = field(default=lambda _: None)
-    on_log: Callable[[str, bytes], None] = field(default=lambda _stream, _data: None)
+_IDLE_CPU_SHARE = 0.01  # of one core: a process that waits in a loop uses less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +38,13 @@ class RunResult:
         usage: The kernel's counters.
         log_bytes: Bytes of stdout and stderr, together.
         output_bytes: Bytes of all outputs, as they were received.
-        removed: Whether the container is gone; where not, a later sweep removes it.
-        seconds: Wall time by stage: `create`, `start`, `run`, `remove`.
+        tmp_bytes: Most bytes in use on the temporary file system, as process 1 saw it; None where it did not say.
+        tmp_inodes: Most inodes there.
+        idle_seconds: Longest time without a sign of life.
+        warm: Whether the container had been ready before.
+        host_config_sha256: What it was restricted to, as the engine says.
+        removed: Whether the container is gone; None where that is left to the pool, False where a sweep must do it.
+        seconds: Wall time by stage: `create`, `start`, `first` frame after the launch, `run`, `remove`.
     """
 
     outcome: Outcome
@@ -64,7 +52,12 @@ class RunResult:
     usage: Usage
     log_bytes: int
     output_bytes: int
-    removed: bool
+    tmp_bytes: int | None
+    tmp_inodes: int | None
+    idle_seconds: float
+    warm: bool
+    host_config_sha256: str
+    removed: bool | None
     seconds: Mapping[str, float]
 
 
@@ -73,16 +66,16 @@ class SessionLimits:
     """What the host enforces while it reads."""
 
     wall_seconds: float
+    idle_seconds: float
     log_bytes: int
 
 
 class Session:
-    """One container and its channels.
+    """One launch of one slot.
 
     Args:
-        engine: Where it runs.
-        request: The container to create; the socket's mount is added here.
-        folder: A private folder of this run for the socket.
+        engine: Where its container runs.
+        slot: The container. It is used up, whatever comes of it.
         limits: What to enforce while reading.
         quarantine: Where outputs go.
         listener: Told of progress and log lines.
@@ -92,154 +85,134 @@ class Session:
     def __init__(
         self,
         engine: Engine,
-        request: ContainerRequest,
+        slot: Slot,
         *,
-        folder: Path,
         limits: SessionLimits,
         quarantine: Quarantine,
         listener: Listener,
         cancelled: Callable[[], bool],
     ) -> None:
         self._engine = engine
-        self._folder = folder
+        self._slot = slot
         self._limits = limits
         self._quarantine = quarantine
-        self._listener = listener
         self._cancelled = cancelled
-        mount = Mount(source=str(folder / "worker.sock"), target=SOCKET_TARGET)
-        self._request = ContainerRequest(
-            name=request.name, config=request.config, mounts=(*request.mounts, mount), labels=request.labels
-        )
-        self._channels: dict[bytes, socket.socket] = {}
-        self._decoders = {b"S": FrameDecoder(), b"C": FrameDecoder()}
+        self._intake = Intake(quarantine, listener, log_bytes_max=limits.log_bytes)
         self._stop: tuple[Stop, str] | None = None
-        self._job_exit: tuple[int, int] | None = None
-        self._result: dict[str, Any] | None = None
-        self._error = ""
         self._usage = Usage()
-        self._log_bytes = 0
-        self._log_pieces = {"stdout": bytearray(), "stderr": bytearray()}
-        self._removed = True
-        self._messages = 0
-        self._pid = 0
+        self._alive_at = 0.0
+        self._idle_longest = 0.0
+        self._first: float | None = None
 
     def run(self, launch: dict[str, Any]) -> RunResult:
-        """Run the container to its end.
+        """Launch the job and see it to its end.
 
         Args:
             launch: The message that tells the worker what to do.
 
         Raises:
-            HostError: The engine failed, or the container did not come up.
-            ImageMismatchError: The engine made the container of another image than was asked.
+            HostError: The engine failed, or the container did not end.
         """
-        clock, seconds = time.monotonic, {}
+        clock, seconds = time.monotonic, dict(self._slot.seconds)
+        removed: bool | None = None
         with ExitStack() as stack:
-            server = stack.enter_context(_listen(self._folder))
-            began = clock()
-            # By name and before it exists: an answer that never comes may have made it all the same.
-            stack.callback(self._remove)
-            stack.callback(self._shut_channels)
-            container = self._engine.create(self._request)
-            seconds["create"], began = clock() - began, clock()
-            self._check_image(container)
-            self._engine.start(container)
-            self._pid = self._engine.state(container).pid
-            deadline = clock() + self._limits.wall_seconds
-            self._accept(server, container, launch)
-            seconds["start"], began = clock() - began, clock()
-            self._serve(deadline)
-            seconds["run"], began = clock() - began, clock()
-            self._flush_logs()
-            status, oom_killed = self._end(container)
+            stack.callback(end_quietly, self._slot.lease)
+            stack.callback(self._slot.shut)
+            began = self._alive_at = clock()
+            self._launch(launch)
+            self._serve(began + self._limits.wall_seconds)
+            seconds["run"], ended = clock() - began, clock()
+            self._intake.flush()
+            status, oom_killed = self._end()
             self._quarantine.close()
-        seconds["remove"] = clock() - began
+            stack.pop_all()
+            self._slot.shut()
+            removed = self._slot.lease.end()
+            seconds["remove"] = clock() - ended
+        if self._first is not None:
+            seconds["first"] = self._first - began
+        intake = self._intake
         stop, detail = self._stop or (None, "")
         facts = RunFacts(
             stop=stop,
             stop_detail=detail,
-            job_exit=self._job_exit,
+            job_exit=intake.job_exit,
             container_status=status,
             oom_killed=oom_killed,
             usage=self._usage,
-            error=self._error,
-            finished=self._result is not None,
+            error=intake.error,
+            finished=intake.result is not None,
         )
         return RunResult(
             outcome=classify(facts),
-            result=self._result or {},
+            result=intake.result or {},
             usage=self._usage,
-            log_bytes=self._log_bytes,
+            log_bytes=intake.log_bytes,
             output_bytes=self._quarantine.bytes_received,
-            removed=self._removed,
+            tmp_bytes=intake.tmp_peaks[0],
+            tmp_inodes=intake.tmp_peaks[1],
+            idle_seconds=round(self._idle_longest, 3),
+            warm=self._slot.warm,
+            host_config_sha256=self._slot.host_config_sha256,
+            removed=removed,
             seconds={name: round(value, 4) for name, value in seconds.items()},
         )
 
-    def _check_image(self, container: str) -> None:
-        state = self._engine.state(container)
-        if state.image_id != self._request.config.image_id:
-            raise ImageMismatchError(
-                f"the engine made the container of {state.image_id}, asked was {self._request.config.image_id}"
-            )
-
-    def _accept(self, server: socket.socket, container: str, launch: dict[str, Any]) -> None:
-        """Take the worker's channels. The first message to it goes out once it has opened the first one."""
-        deadline = time.monotonic() + _START_SECONDS_MAX
-        while len(self._channels) < len(_CHANNELS):
-            try:
-                stream, _ = server.accept()
-            except TimeoutError:
-                if self._cancelled():
-                    self._stop = (Stop.CANCELLED, "")
-                    return
-                if not self._engine.state(container).running:
-                    return  # it died before it spoke: its status says why
-                if time.monotonic() > deadline:
-                    raise HostError("the container did not come up in time") from None
-                continue
-            stream.settimeout(_END_SECONDS_MAX)
-            channel = stream.recv(1)
-            if channel not in _CHANNELS or channel in self._channels:
-                stream.close()
-                raise HostError("something in the container opened a channel that is not the worker's")
-            self._channels[channel] = stream
-            if channel == b"S":
-                stream.sendall(encode_message(launch))
-        server.close()
+    def _launch(self, launch: dict[str, Any]) -> None:
+        wall = {"type": "launch", "wall_seconds_max": self._limits.wall_seconds}
+        try:
+            for channel, message in ((b"S", wall), (b"C", launch)):
+                self._slot.channels[channel].settimeout(_END_SECONDS_MAX)
+                self._slot.channels[channel].sendall(encode_message(message))
+        except OSError:
+            return  # it died while it waited: its status says why
 
     def _serve(self, deadline: float) -> None:
         """Drain all channels until process 1 reports the job's end, all channels close, or the host stops it."""
         with selectors.DefaultSelector() as selector:
-            for name, stream in self._channels.items():
+            for name, stream in self._slot.channels.items():
                 stream.setblocking(False)
                 selector.register(stream, selectors.EVENT_READ, name)
-            next_look = 0.0
+            next_look = time.monotonic() + _TICK_SECONDS
             while self._stop is None and selector.get_map():
                 now = time.monotonic()
                 if now >= deadline:
                     self._stop = (Stop.WALL, f" of {self._limits.wall_seconds:g} s")
                     break
                 if now >= next_look:
-                    self._look()
+                    self._look(now)
                     next_look = now + _TICK_SECONDS
-                for key, _ in selector.select(min(_TICK_SECONDS, deadline - now)):
-                    stream = self._channels[key.data]
-                    if not self._read(stream, key.data):
-                        selector.unregister(stream)
-                if self._job_exit is not None and not self._more_to_read(selector):
+                for key, _ in selector.select(min(next_look, deadline) - now):
+                    if not self._read(self._slot.channels[key.data], key.data):
+                        selector.unregister(key.fileobj)
+                if self._intake.job_exit is not None and not self._more_to_read(selector):
                     return
 
-    def _look(self) -> None:
-        """Check what no channel tells: a request to stop, and the kernel's counters."""
-        self._flush_logs()
+    def _look(self, now: float) -> None:
+        """Check what no channel tells: a request to stop, the kernel's counters, and whether the job does anything."""
+        self._intake.flush()
         if self._cancelled():
             self._stop = (Stop.CANCELLED, "")
             return
-        usage = read_usage(self._pid)
-        if usage != Usage():
+        before = self._usage.cpu_seconds or 0.0
+        self._read_usage()
+        if (self._usage.cpu_seconds or 0.0) - before > _IDLE_CPU_SHARE * _TICK_SECONDS:
+            self._note_life(now)
+        idle = now - self._alive_at
+        self._idle_longest = max(self._idle_longest, idle)
+        if idle > self._limits.idle_seconds:
+            self._stop = (Stop.IDLE, f" for {self._limits.idle_seconds:g} s")
+        if self._usage.pids_refused and self._intake.job_exit is None:
+            self._stop = (Stop.PIDS, f" of {self._slot.request.config.pids}")
+
+    def _read_usage(self) -> None:
+        usage = read_usage(self._slot.pid)
+        if usage != Usage():  # once the container is gone there is nothing to read
             self._usage = usage
-        if usage.pids_refused and self._job_exit is None:
-            self._stop = (Stop.PIDS, f" of {self._request.config.pids}")
+
+    def _note_life(self, now: float) -> None:
+        self._idle_longest = max(self._idle_longest, now - self._alive_at)
+        self._alive_at = now
 
     def _more_to_read(self, selector: selectors.BaseSelector) -> bool:
         """After the job's end its own channels hold at most what the kernel still buffers."""
@@ -255,133 +228,52 @@ class Session:
             return False
         if not data:
             return False
+        self._note_life(time.monotonic())
         try:
-            if channel in self._decoders:
-                self._take_frames(channel, data)
-            else:
-                self._take_log("stdout" if channel == b"O" else "stderr", data)
+            self._intake.take(channel, data)
         except LimitExceededError as err:
             self._stop = (Stop(err.limit), f": {err.message}")
         except JobError as err:
             self._stop = (Stop.PROTOCOL, f": {err.message}")
+        if self._first is None and self._intake.frames:
+            self._first = self._alive_at
+        if channel == b"S" and self._intake.job_exit is not None:
+            self._read_usage()  # while process 1 still lives, and with it the cgroup
         return True
 
-    def _take_log(self, stream: str, data: bytes) -> None:
-        room = self._limits.log_bytes - self._log_bytes
-        self._log_bytes += len(data)
-        piece = self._log_pieces[stream]
-        piece += data[: max(room, 0)]
-        if len(piece) >= _LOG_PIECE_BYTES:
-            self._flush_logs()
-        if self._log_bytes > self._limits.log_bytes:
-            raise LimitExceededError(f"more than {self._limits.log_bytes} bytes of output text", limit="log_bytes")
+    def _end(self) -> tuple[int | None, bool]:
+        """Let process 1 go, or kill it; return its status and whether the engine saw an OOM kill.
 
-    def _flush_logs(self) -> None:
-        for stream, piece in self._log_pieces.items():
-            if piece:
-                self._listener.on_log(stream, bytes(piece))
-                piece.clear()
-
-    def _take_frames(self, channel: bytes, data: bytes) -> None:
-        for frame in self._decoders[channel].feed(data):
-            if isinstance(frame, Chunk):
-                if channel != b"C":
-                    raise JobError("output bytes on the supervisor's channel")
-                self._quarantine.write(frame.data)
-            elif channel == b"S":
-                self._take_supervisor(frame)
-            else:
-                self._take_control(frame)
-
-    def _take_supervisor(self, frame: Message) -> None:
-        if frame.value.get("type") != "exit":
-            return
-        code, number = frame.value.get("exit_code"), frame.value.get("signal")
-        if not isinstance(code, int) or not isinstance(number, int):
-            raise JobError("the supervisor's report has no status")
-        self._usage = read_usage(self._pid)
-        self._job_exit = (code, number)
-
-    def _take_control(self, frame: Message) -> None:
-        self._messages += 1
-        if self._messages > _MESSAGES_MAX or self._decoders[b"C"].json_bytes > _MESSAGE_BYTES_MAX:
-            raise JobError(f"more than {_MESSAGES_MAX} messages, or {_MESSAGE_BYTES_MAX} bytes of them")
-        kind = frame.value.get("type")
-        if kind == "progress":
-            self._take_progress(frame.value.get("values"))
-        elif kind == "output":
-            self._quarantine.begin(frame.value)
-        elif kind == "output-end":
-            self._quarantine.end(frame.value)
-        elif kind == "error":
-            self._error = f"{frame.value.get('error')}: {frame.value.get('message')}"[:2000]
-        elif kind == "result" and self._result is None and isinstance(frame.value.get("result"), dict):
-            self._result = frame.value["result"]
-        else:
-            raise JobError(f"unexpected message: {str(kind)[:60]!r}")
-
-    def _take_progress(self, values: object) -> None:
-        if not isinstance(values, dict) or len(values) > 64:
-            raise JobError("progress is not a small set of named numbers")
-        for name, value in values.items():
-            if not _PROGRESS_NAME.fullmatch(name) or not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise JobError("progress is not a small set of named numbers")
-        self._listener.on_progress(values)
-
-    def _end(self, container: str) -> tuple[int | None, bool]:
-        """Let process 1 go, or kill it; return its status and whether the engine saw an OOM kill."""
-        if self._job_exit is not None and self._stop is None:
+        A warm container whose job has ended by itself is the pool's to reap: process 1 said how the job ended, the
+        kernel what it used, and its status would add nothing.
+        """
+        engine, container = self._engine, self._slot.container
+        if self._intake.job_exit is not None and self._stop is None:
             self._say_bye()
-            if not self._engine.wait(container, seconds=_END_SECONDS_MAX):
-                self._shut_channels()
-                self._engine.kill(container)
+            if self._slot.warm:
+                return None, False
+            ended = engine.wait(container, seconds=_END_SECONDS_MAX)
         else:
-            self._shut_channels()
+            self._slot.shut()
             if self._stop is not None:
-                self._engine.kill(container)
-        if not self._engine.wait(container, seconds=_END_SECONDS_MAX):
-            self._engine.kill(container)
-            if not self._engine.wait(container, seconds=_END_SECONDS_MAX):
+                engine.kill(container)
+            ended = engine.wait(container, seconds=_END_SECONDS_MAX)
+        if not ended:
+            self._slot.shut()
+            engine.kill(container)
+            if not engine.wait(container, seconds=_END_SECONDS_MAX):
                 raise HostError("a container did not end after it was killed", hint="see `executor doctor`")
-        state = self._engine.state(container)
+        state = engine.state(container)
         return state.exit_code, state.oom_killed
-
-    def _remove(self) -> None:
-        """Remove the container. What became of the job is known by now and stays so if this fails."""
-        try:
-            self._engine.remove(self._request.name)
-        except HostError:
-            self._removed = False
 
     def _say_bye(self) -> None:
         try:
-            self._channels[b"S"].setblocking(True)
-            self._channels[b"S"].sendall(encode_message({"type": "bye"}))
+            self._slot.channels[b"S"].setblocking(True)
+            self._slot.channels[b"S"].sendall(encode_message({"type": "bye"}))
         except OSError:
             pass  # it has gone already, which is what it was told to do
-
-    def _shut_channels(self) -> None:
-        for stream in self._channels.values():
-            stream.close()
-        self._channels.clear()
 
 
 def cpu_seconds_backstop(cpus: float, wall_seconds: float) -> int:
     """Return an RLIMIT_CPU that no honest process within its wall limit can reach."""
     return int(max(1.0, cpus) * wall_seconds) + _CPU_GRACE_SECONDS
-
-
-def _listen(folder: Path) -> socket.socket:
-    """Listen on a socket in a folder whose path may be longer than a socket address can hold (unix(7): 108 bytes)."""
-    path = folder / "worker.sock"
-    path.unlink(missing_ok=True)
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        server.bind(f"/proc/self/fd/{descriptor}/worker.sock")
-    finally:
-        os.close(descriptor)
-    path.chmod(0o666)  # the container's user connects; the folder itself is ours alone
-    server.listen(8)
-    server.settimeout(_TICK_SECONDS)
-    return server

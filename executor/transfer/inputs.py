@@ -13,7 +13,7 @@ from executor.canonical import digest_of
 from executor.errors import Cancelled, HostError, RequestError
 
 _CHUNK = 1 << 20
-INPUT_BYTES_MAX = 64 << 30
+_ELF = b"\x7fELF"
 _CODE_BYTES_MAX = 64 << 20
 _CODE_FILES_MAX = 2000
 
@@ -68,6 +68,16 @@ def lay_out_code(tree: CodeTree, folder: Path) -> None:
         directory.chmod(0o755)
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Give a folder that exists the files of another one on the same file system, by hard links."""
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir(mode=0o755, exist_ok=True)
+        else:
+            copy.hardlink_to(path)
+
+
 def locate(uri: str, base: Path) -> Path:
     """Return the file that an input's URI names.
 
@@ -88,26 +98,30 @@ class InputStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def take(self, source: Path, *, sha256: str, name: str, scratch: Path, cancelled: Callable[[], bool]) -> Path:
+    def take(
+        self, source: Path, *, sha256: str, name: str, bytes_max: int, scratch: Path, cancelled: Callable[[], bool]
+    ) -> Path:
         """Copy a file into the store, hashing on the way, and return where it lies.
 
         Args:
             source: The file.
             sha256: The digest that it must have, in hex.
             name: Its name in the job, for messages.
+            bytes_max: What is left of the job's limit on its inputs.
             scratch: A folder on the same file system that is removed if this process dies.
             cancelled: Asked between pieces whether to stop.
 
         Raises:
             Cancelled: Somebody asked to stop.
-            RequestError: It cannot be read, is no regular file, is too large, or has another digest than the job names.
+            RequestError: It cannot be read, is no regular file, is too large, is a native library, or has another
+                digest than the job names.
         """
         target = self._root / "sha256" / sha256[:2] / sha256
         target.parent.mkdir(parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=scratch)
         try:
             with os.fdopen(fd, "wb") as out:
-                actual = _copy_hashed(source, out.write, name, cancelled)
+                actual = _copy_hashed(source, out.write, name, bytes_max, cancelled)
             if actual != sha256:
                 raise RequestError(
                     f"input {name!r} has sha256 {actual}, the job names {sha256}: {source}",
@@ -131,7 +145,24 @@ def outside_of(path: Path, home: Path, *, what: str) -> Path:
     return path
 
 
-def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str, cancelled: Callable[[], bool]) -> str:
+def refuse_native(data: bytes, *, what: str) -> None:
+    """Refuse a file that the dynamic loader would load.
+
+    It would run outside of the image's digest. The mounts of inputs and code cannot prevent it: runtimes drop `noexec`
+    from them. The loader takes a file for a library by its first bytes alone (ELF specification, e_ident).
+
+    Raises:
+        RequestError: It is one.
+    """
+    if data.startswith(_ELF):
+        raise RequestError(
+            f"{what} is a native library or program (ELF)", hint="native code comes from the image alone"
+        )
+
+
+def _copy_hashed(
+    source: Path, write: Callable[[bytes], object], name: str, bytes_max: int, cancelled: Callable[[], bool]
+) -> str:
     digest, size = hashlib.sha256(), 0
     try:
         # Not blocking: opening a pipe would wait for a writer that may never come.
@@ -139,9 +170,13 @@ def _copy_hashed(source: Path, write: Callable[[bytes], object], name: str, canc
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RequestError(f"input {name!r} is not a regular file: {source}")
             while chunk := file.read(_CHUNK):
+                if size == 0:
+                    refuse_native(chunk, what=f"input {name!r}")
                 size += len(chunk)
-                if size > INPUT_BYTES_MAX:
-                    raise RequestError(f"input {name!r} is larger than {INPUT_BYTES_MAX} bytes")
+                if size > bytes_max:
+                    raise RequestError(
+                        f"input {name!r} is larger than the {bytes_max} bytes left of limits.input_bytes: {source}"
+                    )
                 if cancelled():
                     raise Cancelled("the run was cancelled")
                 digest.update(chunk)
@@ -174,6 +209,7 @@ def _read_files(found: list[tuple[str, Path]]) -> tuple[tuple[str, bytes], ...]:
                 data = file.read(_CODE_BYTES_MAX + 1 - size)
         except OSError as err:
             raise RequestError(f"cannot read code: {path}: {err.strerror}") from err
+        refuse_native(data, what=f"code file {name!r}")
         size += len(data)
         if size > _CODE_BYTES_MAX:
             raise RequestError(f"code is larger than {_CODE_BYTES_MAX} bytes")

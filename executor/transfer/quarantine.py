@@ -50,13 +50,17 @@ class Quarantine:
         folder: An empty folder of the host's.
         declared: Roles by declared name. Any other name is refused.
         bytes_max: Ceiling on all outputs together.
+        file_bytes_max: Ceiling on each of them.
         files_max: Ceiling on their number.
     """
 
-    def __init__(self, folder: Path, *, declared: Mapping[str, str], bytes_max: int, files_max: int) -> None:
+    def __init__(
+        self, folder: Path, *, declared: Mapping[str, str], bytes_max: int, file_bytes_max: int, files_max: int
+    ) -> None:
         self._folder = folder
         self._declared = declared
         self._bytes_max = bytes_max
+        self._file_bytes_max = file_bytes_max
         self._files_max = files_max
         self._received = 0
         self._open: _OpenArtifact | None = None
@@ -87,6 +91,8 @@ class Quarantine:
             raise JobError(f"output {name!r} has no size")
         if len(self.artifacts) >= self._files_max:
             raise LimitExceededError(f"more than {self._files_max} outputs", limit="output_files")
+        if size > self._file_bytes_max:
+            raise LimitExceededError(f"an output over {self._file_bytes_max} bytes", limit="output_file_bytes")
         if self._received + size > self._bytes_max:
             raise LimitExceededError(f"outputs over {self._bytes_max} bytes", limit="output_bytes")
         self._open = _OpenArtifact(name, self._declared[name], size, self._folder / f"{len(self.artifacts):04d}")

@@ -3,12 +3,13 @@
 import gc
 import importlib
 import os
+import resource
 import socket
 import sys
 import traceback
 from typing import Any
 
-from worker.frames import send_json
+from worker.frames import receive_json, send_json
 from worker.job import Job
 
 # Kind to module, so that only the one that is needed gets imported.
@@ -20,16 +21,31 @@ PROCEDURES = {
 }
 
 
-def run_job(launch: dict[str, Any], control: socket.socket) -> int:
-    """Run the procedure that the launch message names.
+# What a container of a kind has imported before it waits, where it is kept warm. A script's own imports then find torch
+# there; what the others need hangs on their procedure.
+_PRELOADS = {
+    "script": ("torch", "torch_geometric", "worker.procedures.script"),
+    "replay": ("torch", "onnxruntime", "worker.procedures.replay"),
+}
+_CPU_GRACE_SECONDS = 5  # between the signal that says so and the kill
+
+
+def run_job(prepare: dict[str, Any], control: socket.socket) -> int:
+    """Get ready, wait for the launch message, and run the procedure that it names.
 
     Returns:
         0 if it returned, 1 if it raised, else the code that it asked for with `sys.exit`.
     """
-    os.environ["OMP_NUM_THREADS"] = str(launch["threads"])
+    os.environ["OMP_NUM_THREADS"] = str(prepare["threads"])
+    if prepare["preload"]:
+        for name in _PRELOADS.get(prepare["kind"], (PROCEDURES[prepare["kind"]],)):
+            _import(name)
+        send_json(control, {"type": "warm"})
+    launch = receive_json(control)
+    _limit_cpu(launch["cpu_seconds"])
     job = Job(launch, control)
     try:
-        procedure = _import_procedure(launch["kind"])
+        procedure = _import(PROCEDURES[launch["kind"]])
         result = procedure.run(job)
         send_json(control, {"type": "result", "result": result or {}})
     except SystemExit as request:
@@ -44,17 +60,24 @@ def run_job(launch: dict[str, Any], control: socket.socket) -> int:
     return 0
 
 
-def _import_procedure(kind: str) -> Any:
+def _import(name: str) -> Any:
     """Import with the collector paused: of torch's million objects none is garbage, and walking them takes time.
 
     Measured 2026-11 for torch, torch_geometric, onnx, onnxruntime and pyarrow: 3.2 CPU s paused, 3.9 not.
     """
     gc.disable()
     try:
-        return importlib.import_module(PROCEDURES[kind])
+        return importlib.import_module(name)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Set the backstop of this process and its children: it is for good, because raising it takes a capability."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = seconds + int(used.ru_utime + used.ru_stime) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + _CPU_GRACE_SECONDS))
 
 
 def _end_as_asked(request: SystemExit, job: Job, control: socket.socket) -> int:

@@ -3,6 +3,10 @@
 The kernel drops every signal that process 1 has no handler for when it comes from inside its own pid namespace, the
 seccomp profile denies ptrace and other processes' limits, and this process is not dumpable, so a job cannot stop or
 rewrite it. It never imports torch.
+
+A container that is kept warm goes the same way as any other, and stops half-way: its child has imported what its kind
+of job needs and blocks, this process blocks as well, and neither uses the CPU until the host sends the launch or hangs
+up, or the lease is over.
 """
 
 import contextlib
@@ -16,32 +20,37 @@ from typing import Any, NoReturn
 
 from worker.frames import connect, receive_json, send_json
 
+PROTOCOL = 2
 _GRACE_SECONDS = 15.0  # after the host's own limit: for when the host is gone
 _BYE_SECONDS = 10.0
+_SAMPLE_SECONDS = 1.0
 _REAPED_AT_ONCE_MAX = 64
 _PR_SET_DUMPABLE = 4  # prctl(2)
+_TMP = "/tmp"
 
 
 def main() -> NoReturn:
     """Run one job and exit as it did: its code, or 128 and the signal's number."""
     _close_to_the_job()
     supervisor = connect(b"S")
-    send_json(supervisor, {"type": "ready", "protocol": 1})
-    launch = receive_json(supervisor)
+    send_json(supervisor, {"type": "ready", "protocol": PROTOCOL})
+    prepare = receive_json(supervisor)
     channels = {name: connect(name) for name in (b"C", b"O", b"E")}
     reader, writer = _child_waker()
     pid = os.fork()
     if pid == 0:
         for stream in (supervisor, reader, writer):
             stream.close()
-        _become_job(launch, channels)
+        _become_job(prepare, channels)
     for channel in channels.values():
         channel.close()
-    status = _watch(pid, supervisor, reader, time.monotonic() + launch["wall_seconds_max"] + _GRACE_SECONDS)
+    watch = _Watch(pid, supervisor, reader)
+    watch.wait_for_launch(time.monotonic() + prepare["lease_seconds"])
+    status = watch.until_job_ends()
     code, number = os.waitstatus_to_exitcode(status), 0
     if code < 0:
         code, number = 128 - code, -code
-    send_json(supervisor, {"type": "exit", "exit_code": code, "signal": number})
+    send_json(supervisor, {"type": "exit", "exit_code": code, "signal": number, **watch.tmp_peaks()})
     _wait_for_bye(supervisor)
     os._exit(code)
 
@@ -74,31 +83,82 @@ def _child_waker() -> tuple[socket.socket, socket.socket]:
     return reader, writer
 
 
-def _watch(pid: int, supervisor: socket.socket, waker: socket.socket, deadline: float) -> int:
-    """Reap children until the job's own process ends; give up where the host is gone or the deadline has passed.
+class _Watch:
+    """What process 1 looks at while the job's process lives."""
 
-    Both are looked at between any few children, however many the job throws at this process.
-    """
-    poll = select.poll()
-    poll.register(supervisor, select.POLLRDHUP | select.POLLHUP)
-    poll.register(waker, select.POLLIN)
-    while True:
-        more = True
+    def __init__(self, pid: int, supervisor: socket.socket, waker: socket.socket) -> None:
+        self._pid = pid
+        self._supervisor = supervisor
+        self._waker = waker
+        self._deadline = 0.0
+        self._status: int | None = None
+        self._tmp = [0, 0]
+
+    def wait_for_launch(self, lease_end: float) -> None:
+        """Block until the host says go, and take the job's deadline from what it says."""
+        poll = select.poll()
+        poll.register(self._supervisor, select.POLLIN | select.POLLRDHUP | select.POLLHUP)
+        poll.register(self._waker, select.POLLIN)
+        while self._status is None:
+            left = lease_end - time.monotonic()
+            if left <= 0:
+                os._exit(126)
+            for descriptor, events in poll.poll(left * 1000):
+                if descriptor != self._supervisor.fileno():
+                    self._look_after_children()
+                elif events & select.POLLIN:
+                    try:
+                        launch = receive_json(self._supervisor)
+                    except (EOFError, OSError):
+                        os._exit(125)
+                    self._deadline = time.monotonic() + launch["wall_seconds_max"] + _GRACE_SECONDS
+                    return
+                else:
+                    os._exit(125)  # the executor died: take the container down with it
+
+    def until_job_ends(self) -> int:
+        """Reap children until the job's own process ends; give up where the host is gone or the deadline has passed.
+
+        Both are looked at between any few children, however many the job throws at this process.
+        """
+        poll = select.poll()
+        poll.register(self._supervisor, select.POLLRDHUP | select.POLLHUP)
+        poll.register(self._waker, select.POLLIN)
+        while self._status is None:
+            self._sample_tmp()
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                os._exit(124)
+            more = self._look_after_children()
+            if self._status is not None:
+                break
+            for descriptor, _ in poll.poll(0 if more else min(left, _SAMPLE_SECONDS) * 1000):
+                if descriptor == self._supervisor.fileno():
+                    os._exit(125)
+        self._sample_tmp()
+        return self._status
+
+    def tmp_peaks(self) -> dict[str, int]:
+        """Return the most bytes and inodes that were seen in use on the temporary file system."""
+        return {"tmp_bytes": self._tmp[0], "tmp_inodes": self._tmp[1]}
+
+    def _look_after_children(self) -> bool:
+        """Reap a few; return whether there may be more."""
+        with contextlib.suppress(BlockingIOError):
+            self._waker.recv(4096)
         for _ in range(_REAPED_AT_ONCE_MAX):
             ended = _reap()
             if ended is None:
-                more = False
-                break
-            if ended[0] == pid:
-                return ended[1]
-        left = deadline - time.monotonic()
-        if left <= 0:
-            os._exit(124)
-        for descriptor, _ in poll.poll(0 if more else left * 1000):
-            if descriptor == supervisor.fileno():
-                os._exit(125)  # the executor died: take the container down with it
-            with contextlib.suppress(BlockingIOError):
-                waker.recv(4096)
+                return False
+            if ended[0] == self._pid:
+                self._status = ended[1]
+                return False
+        return True
+
+    def _sample_tmp(self) -> None:
+        seen = os.statvfs(_TMP)
+        self._tmp[0] = max(self._tmp[0], (seen.f_blocks - seen.f_bfree) * seen.f_frsize)
+        self._tmp[1] = max(self._tmp[1], seen.f_files - seen.f_ffree)
 
 
 def _reap() -> tuple[int, int] | None:
@@ -109,7 +169,7 @@ def _reap() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-def _become_job(launch: dict[str, Any], channels: dict[bytes, socket.socket]) -> NoReturn:
+def _become_job(prepare: dict[str, Any], channels: dict[bytes, socket.socket]) -> NoReturn:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -120,7 +180,7 @@ def _become_job(launch: dict[str, Any], channels: dict[bytes, socket.socket]) ->
         os.dup2(channels[b"E"].fileno(), 2)
         from worker.runner import run_job  # here, so that process 1 stays small
 
-        code = run_job(launch, channels[b"C"])
+        code = run_job(prepare, channels[b"C"])
     finally:
         os._exit(code)  # skips the interpreter's and torch's teardown: 0.4 s and more
 

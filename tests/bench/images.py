@@ -19,7 +19,7 @@ from executor.sandbox.docker import DockerEngine
 from images.build import blob_of_layer
 from images.lock import load_lock
 from images.store import BlobStore
-from tests.integration.conftest import Finished
+from tests.integration.conftest import Finished, raw_engine
 from tests.integration.workshop import call, complete_home, copy_inputs, copy_layers, copy_project
 
 LOCK = load_lock("cpu")
@@ -115,7 +115,7 @@ def main() -> None:
 
         row("worker edited: lock, build and load", relock_and_load, before=lambda: edit_worker(bench))
         for image_id in made:
-            engine._api.remove_image(image_id, force=True)
+            raw_engine().remove_image(image_id, force=True)
     for collector, how in (("disable", "as the worker does, collector paused"), ("enable", "plain")):
         seconds = statistics.median(_import_seconds(collector) for _ in range(5))
         print(f"| {f'import torch, PyG, onnx, onnxruntime, pyarrow: {how}':<84} | {seconds:8.2f} |          |")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from executor.sandbox.config import ContainerRequest
+from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
 
 frames: Any = import_module("worker.frames")
@@ -33,9 +33,13 @@ class Worker:
         self._path = path
         self.killed = killed
         self.supervisor = self.open(b"S")
-        frames.send_json(self.supervisor, {"type": "ready", "protocol": 1})
-        self.launch: dict[str, Any] = frames.receive_json(self.supervisor)
+        frames.send_json(self.supervisor, {"type": "ready", "protocol": 2})
+        self.prepare: dict[str, Any] = frames.receive_json(self.supervisor)
         self.control, self.stdout, self.stderr = (self.open(c) for c in (b"C", b"O", b"E"))
+        if self.prepare["preload"]:
+            self.say(type="warm")
+        self.wall_seconds_max = frames.receive_json(self.supervisor)["wall_seconds_max"]
+        self.launch: dict[str, Any] = frames.receive_json(self.control)
 
     def open(self, channel: bytes) -> socket.socket:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -121,7 +125,7 @@ class FakeEngine:
     def start(self, container_id: str) -> None:
         container = self.containers[container_id]
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
-        (path,) = [m.source for m in container.request.mounts if str(m.target) == "/run/executor/worker.sock"]
+        path = str(container.request.folder / "socket/worker.sock")
 
         def play() -> None:
             with contextlib.suppress(OSError, EOFError):  # the host may hang up when it likes
@@ -139,6 +143,10 @@ class FakeEngine:
             exit_code=137 if container.killed.is_set() else self._status,
             oom_killed=self.oom_killed,
             image_id=container.request.config.image_id,
+            started="once",
+            visitors=0,
+            networks=frozenset({"none"}),
+            host_config=create_body(container.request)["HostConfig"],
         )
 
     def kill(self, container_id: str) -> None:

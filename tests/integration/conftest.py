@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from executor.home import Home, open_home
@@ -107,6 +108,11 @@ def made_home() -> Home:
         return Home(Path(MADE_WITH).absolute())
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Home(Path(state) / "executor")
+
+
+def raw_engine() -> Any:
+    """Return the engine's own client, for what the executor never does."""
+    return docker.APIClient(version="auto")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine_images import find_image, load_image
 from images.build import blob_of_layer, build_layers
 from images.lock import ImageLock, load_lock
-from tests.integration.conftest import Host, containers
+from tests.integration.conftest import Host, containers, raw_engine
 from tests.integration.workshop import call, complete_home, copy_inputs, copy_layers, copy_project
 from tests.unit.images.packages import PACKAGES, SmallImage, deb, silence
 
@@ -34,16 +34,16 @@ def small(home: Path, tmp_path: Path) -> SmallImage:
 def engine() -> Iterator[DockerEngine]:
     """The engine, which a test leaves with no image that it did not have before."""
     found = DockerEngine()
-    before = {i["Id"] for i in found._api.images()}
+    before = {i["Id"] for i in raw_engine().images()}
     yield found
-    for image in found._api.images():
+    for image in raw_engine().images():
         if image["Id"] not in before:
-            found._api.remove_image(image["Id"], force=True)
+            raw_engine().remove_image(image["Id"], force=True)
 
 
 def remove(engine: DockerEngine, lock: ImageLock) -> None:
     if find_image(engine, lock.image) is not None:
-        engine._api.remove_image(lock.expect.image_id, force=True)
+        raw_engine().remove_image(lock.expect.image_id, force=True)
 
 
 def archive(small: SmallImage) -> bytes:
@@ -86,7 +86,7 @@ def test_the_engine_is_asked_first_and_sent_no_layer_that_it_has(
 
 def layer_folder(engine: DockerEngine, image_id: str) -> Path:
     """Where the engine keeps the lowest layer of an image. Reading and writing it takes root."""
-    data = engine._api.inspect_image(image_id)["GraphDriver"]["Data"]
+    data = raw_engine().inspect_image(image_id)["GraphDriver"]["Data"]
     return Path((data.get("LowerDir") or data["UpperDir"]).split(":")[-1])
 
 
@@ -189,4 +189,4 @@ def test_a_change_of_the_worker_alone_makes_and_sends_the_last_layer_alone(tmp_p
         assert image_id != lock.expect.image_id
         assert engine.image(image_id) is not None
     finally:
-        engine._api.remove_image(json.loads(loaded.stdout)["image_id"], force=True)
+        raw_engine().remove_image(json.loads(loaded.stdout)["image_id"], force=True)

@@ -27,7 +27,7 @@ from images.store import BlobStore
 from signing.bundle import MEDIA_TYPE as BUNDLE_TYPE
 from signing.domain import TRUSTED_ROOT
 from signing.local import open_or_create
-from tests.integration.conftest import Host
+from tests.integration.conftest import Host, raw_engine
 from tests.integration.workshop import ROOT, call, copy_inputs, copy_layers
 from tests.unit.images.packages import SmallImage, silence
 
@@ -138,13 +138,13 @@ def test_the_engine_pulls_what_was_pushed_under_the_locked_digests(host: Host, r
     """`docker push` would have made another manifest of it."""
     assert host.call("image", "push", small.path, f"{registry.host}/team/pulled").code == 0
     engine = DockerEngine()
-    engine._api.pull(f"{registry.host}/team/pulled@{small.lock.expect.manifest}")
+    raw_engine().pull(f"{registry.host}/team/pulled@{small.lock.expect.manifest}")
     try:
         facts = engine.image(small.lock.expect.image_id)
         assert facts is not None
         assert facts.image_id == small.lock.expect.image_id
     finally:
-        engine._api.remove_image(small.lock.expect.image_id, force=True)
+        raw_engine().remove_image(small.lock.expect.image_id, force=True)
 
 
 def test_an_image_is_pulled_as_layers_and_loaded(host: Host, registry: Running, small: Small) -> None:
@@ -160,7 +160,7 @@ def test_an_image_is_pulled_as_layers_and_loaded(host: Host, registry: Running, 
         assert host.call("image", "load", small.path).stdout == f"{small.lock.expect.image_id}\n"
         assert engine.image(small.lock.expect.image_id) is not None
     finally:
-        engine._api.remove_image(small.lock.expect.image_id, force=True)
+        raw_engine().remove_image(small.lock.expect.image_id, force=True)
 
 
 def test_a_registry_that_lost_or_altered_a_blob_is_found_out(host: Host, registry: Running, small: Small) -> None:

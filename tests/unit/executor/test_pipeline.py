@@ -1,5 +1,6 @@
 """The whole journey on a fake engine: what is released, what is recorded, and that the two never disagree."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,11 +132,21 @@ def test_the_manifest_says_how_the_release_came_to_be(world: World) -> None:
 
 
 def test_inspections_see_the_quarantine_and_neither_code_nor_inputs(world: World) -> None:
-    world.run(job, inventory(), replay())
-    first, second, third = ({str(m.target) for m in r.mounts} for r in world.engine.requests)
-    assert first == {"/in", "/job", "/run/executor/worker.sock"}
-    assert second == third == {"/in", "/run/executor/worker.sock"}
-    assert all("quarantine" in m.source for r in world.engine.requests[1:] for m in r.mounts if str(m.target) == "/in")
+    seen: list[tuple[list[str], list[str]]] = []
+
+    def look(script: Script) -> Script:
+        def looking(worker: Worker) -> None:
+            folder = world.engine.requests[-1].folder
+            inputs, code = (sorted(p.name for p in (folder / name).iterdir()) for name in ("in", "code"))
+            seen.append((inputs, code))
+            script(worker)
+
+        return looking
+
+    (world.job_file.parent / "table").write_text("x")
+    world.document["inputs"] = {"table": {"uri": "table", "sha256": hashlib.sha256(b"x").hexdigest()}}
+    world.run(look(job), look(inventory()), look(replay()))
+    assert seen == [(["table"], ["main.py"]), (["0000", "0001"], []), (["0000", "0001"], [])]
 
 
 @pytest.mark.parametrize(("claimed", "kept"), [(256, 256), (257, 0)])

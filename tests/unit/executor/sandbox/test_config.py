@@ -1,12 +1,12 @@
 """The request that goes to the engine, recorded: what a sealed container is made of."""
 
-from dataclasses import replace
-from pathlib import PurePosixPath
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from executor.sandbox.config import ContainerRequest, Mount, SandboxConfig, Seccomp, create_body
+from executor.sandbox.config import ContainerRequest, SandboxConfig, Seccomp, create_body, host_config_digest
 
 CONFIG = SandboxConfig(
     image_id="sha256:" + "a" * 64,
@@ -16,15 +16,14 @@ CONFIG = SandboxConfig(
     memory_bytes=512 << 20,
     pids=64,
     tmp_bytes=64 << 20,
-    cpu_seconds=70,
+    tmp_inodes=4096,
     devices=(),
     seccomp=Seccomp(name="cpu", text="{}", sha256="b" * 64),
 )
 
 
 def body(**change: Any) -> dict[str, Any]:
-    mount = Mount(source="/host/in", target=PurePosixPath("/in"))
-    request = ContainerRequest(name="n", config=replace(CONFIG, **change), mounts=(mount,), labels=(("k", "v"),))
+    request = ContainerRequest(name="n", config=replace(CONFIG, **change), folder=Path("/f"), labels=(("k", "v"),))
     return create_body(request)
 
 
@@ -56,13 +55,19 @@ def test_the_engine_is_asked_for_a_sealed_container() -> None:
     }
     assert {name: host[name] for name in expected} == expected
     assert "noexec,nosuid,nodev" in host["Tmpfs"]["/tmp"]
-    assert {u["Name"] for u in host["Ulimits"]} == {"nofile", "core", "cpu"}
+    assert {u["Name"] for u in host["Ulimits"]} == {"nofile", "core"}
 
 
 def test_every_mount_is_read_only_and_private() -> None:
-    (mount,) = body()["HostConfig"]["Mounts"]
-    assert mount["ReadOnly"] is True
-    assert mount["BindOptions"] == {"Propagation": "rprivate"}
+    mounts = body()["HostConfig"]["Mounts"]
+    assert {(m["Source"], m["Target"]) for m in mounts} == {
+        ("/f/in", "/in"),
+        ("/f/code", "/job"),
+        ("/f/socket", "/run/executor"),
+    }
+    for mount in mounts:
+        assert mount["ReadOnly"] is True
+        assert mount["BindOptions"] == {"Propagation": "rprivate"}
 
 
 def test_gpus_are_asked_for_by_cdi_name_and_no_other_way() -> None:
@@ -77,10 +82,41 @@ def test_no_gpu_is_visible_to_a_job_that_asked_for_none() -> None:
     assert "LD_PRELOAD=" in environment
 
 
-@pytest.mark.parametrize("field", [f for f in SandboxConfig.__slots__ if f not in ("seccomp", "devices")])
+@pytest.mark.parametrize("field", [f.name for f in fields(SandboxConfig) if f.name not in ("seccomp", "devices")])
 def test_every_field_of_the_configuration_is_recorded(field: str) -> None:
     assert CONFIG.to_wire()[field] == getattr(CONFIG, field)
 
 
 def test_the_recorded_form_names_the_seccomp_profile_by_digest() -> None:
     assert CONFIG.to_wire()["seccomp"] == {"name": "cpu", "sha256": "b" * 64}
+
+
+CHANGES: dict[str, Any] = {
+    "image_id": "sha256:" + "c" * 64,
+    "runtime": "crun",
+    "network": "host",
+    "cpus": 2.0,
+    "memory_bytes": 1 << 30,
+    "pids": 65,
+    "tmp_bytes": 1 << 20,
+    "tmp_inodes": 100,
+    "devices": ("nvidia.com/gpu=0",),
+    "seccomp": Seccomp(name="cpu", text="[]", sha256="d" * 64),
+}
+
+
+def test_every_field_of_the_configuration_changes_its_digest() -> None:
+    assert set(CHANGES) == {f.name for f in fields(SandboxConfig)}
+    digests = {replace(CONFIG, **{name: value}).digest for name, value in CHANGES.items()}
+    assert len(digests | {CONFIG.digest}) == len(CHANGES) + 1
+    assert CONFIG.to_wire()["sha256"] == CONFIG.digest
+
+
+def test_what_is_particular_to_a_container_is_not_part_of_the_digest_that_the_engine_reports() -> None:
+    one, two = (
+        create_body(ContainerRequest(name=name, config=CONFIG, folder=Path(name), labels=()))["HostConfig"]
+        for name in ("/a", "/b")
+    )
+    assert host_config_digest(one, Path("/a")) == host_config_digest(two, Path("/b"))
+    assert host_config_digest(one, Path("/a")) != host_config_digest(one, Path("/b"))
+    assert host_config_digest(one | {"Memory": 1}, Path("/a")) != host_config_digest(one, Path("/a"))

@@ -1,23 +1,29 @@
 """A session against a container that misbehaves in every way that the protocol allows."""
 
+import itertools
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from executor.errors import HostError, ImageMismatchError
+from executor.sandbox import intake as intake_module
 from executor.sandbox import session as session_module
+from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
+from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import OutcomeKind
-from executor.sandbox.session import Listener, RunResult, Session, SessionLimits, cpu_seconds_backstop
+from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
+from executor.sandbox.slot import make_folders, open_slot
 from executor.transfer.quarantine import Quarantine
 from tests.fakes.engine import FakeEngine, Script, Worker, frames
 from tests.unit.executor.sandbox.test_config import CONFIG
 
-LAUNCH = {"kind": "script", "params": {}, "inputs": {}, "entry": "a.py", "seed": 0, "threads": 1, "wall_seconds_max": 5}
+LAUNCH = {"kind": "script", "params": {}, "inputs": {}, "entry": "a.py", "seed": 0, "threads": 1, "cpu_seconds": 5}
 
 
 class Bench:
@@ -26,20 +32,38 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "q").mkdir()
-        self.quarantine = Quarantine(folder / "q", declared={"a": "data"}, bytes_max=1 << 20, files_max=1)
+        self.quarantine = Quarantine(
+            folder / "q", declared={"a": "data"}, bytes_max=1 << 20, file_bytes_max=2 << 20, files_max=1
+        )
         self.progress: list[Any] = []
         self.logs: dict[str, bytes] = {"stdout": b"", "stderr": b""}
         self.cancel = False
 
     def run(
-        self, script: Script, *, wall: float = 10, log_bytes: int = 1000, engine: FakeEngine | None = None
+        self,
+        script: Script,
+        *,
+        wall: float = 10,
+        idle: float = 10,
+        log_bytes: int = 1000,
+        engine: FakeEngine | None = None,
     ) -> RunResult:
         self.engine = engine or FakeEngine(script)
+        slot_folder = self.folder / "slot"
+        make_folders(slot_folder)
+        slot = open_slot(
+            self.engine,
+            ContainerRequest(name="n", config=CONFIG, folder=slot_folder, labels=()),
+            kind="script",
+            threads=1,
+            preload=False,
+            lease_seconds=5,
+            cancelled=lambda: self.cancel,
+        )
         session = Session(
             self.engine,
-            ContainerRequest(name="n", config=CONFIG, mounts=(), labels=()),
-            folder=self.folder,
-            limits=SessionLimits(wall_seconds=wall, log_bytes=log_bytes),
+            slot,
+            limits=SessionLimits(wall_seconds=wall, idle_seconds=idle, log_bytes=log_bytes),
             quarantine=self.quarantine,
             listener=Listener(on_progress=self.progress.append, on_log=self._log),
             cancelled=lambda: self.cancel,
@@ -93,6 +117,34 @@ def test_the_wall_limit_kills(bench: Bench) -> None:
     assert outcome.kind is OutcomeKind.TIMED_OUT
     assert time.monotonic() - began < 15
     assert bench.engine.removed == ["container-1"]
+
+
+def test_a_job_that_neither_says_nor_computes_anything_is_ended(bench: Bench) -> None:
+    outcome = bench.run(wait_for_kill, idle=0.6).outcome
+    assert (outcome.kind, outcome.limit) == (OutcomeKind.TIMED_OUT, "idle_seconds")
+
+
+def test_a_job_that_says_something_now_and_then_is_not_idle(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        for epoch in range(8):
+            worker.say(type="progress", values={"epoch": epoch})
+            time.sleep(0.25)
+        worker.finish()
+
+    result = bench.run(job, idle=0.9)
+    assert result.outcome.kind is OutcomeKind.SUCCEEDED
+    assert 0.2 < result.idle_seconds < 0.9
+
+
+def test_a_job_that_computes_is_not_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = itertools.count()
+    monkeypatch.setattr(session_module, "read_usage", lambda _pid: Usage(cpu_seconds=next(spent) * 0.1))
+
+    def job(worker: Worker) -> None:
+        worker.killed.wait(1.5)
+        worker.finish()
+
+    assert bench.run(job, idle=0.7).outcome.kind is OutcomeKind.SUCCEEDED
 
 
 def test_a_request_to_stop_cancels(bench: Bench) -> None:
@@ -182,7 +234,7 @@ def test_progress_with_as_many_and_as_long_names_as_allowed_passes(bench: Bench)
 def test_messages_up_to_the_limit_pass_and_one_more_ends_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_MESSAGES_MAX", 4)  # three of progress and the result
+    monkeypatch.setattr(intake_module, "_MESSAGES_MAX", 4)  # three of progress and the result
     for count, limit in ((3, None), (4, "protocol")):
         (tmp_path / str(count)).mkdir()
         assert Bench(tmp_path / str(count)).run(progress(count, {"a": 1.0})).outcome.limit == limit
@@ -193,7 +245,7 @@ def test_bytes_of_messages_up_to_the_limit_pass_and_one_more_ends_the_job(
 ) -> None:
     size = len('{"type":"progress","values":{"a":1.0}}') + len('{"type":"result","result":{}}')
     for limit, stopped in ((size, None), (size - 1, "protocol")):
-        monkeypatch.setattr(session_module, "_MESSAGE_BYTES_MAX", limit)
+        monkeypatch.setattr(intake_module, "_MESSAGE_BYTES_MAX", limit)
         (tmp_path / str(limit)).mkdir()
         assert Bench(tmp_path / str(limit)).run(progress(1, {"a": 1.0})).outcome.limit == stopped
 
@@ -230,7 +282,7 @@ def test_a_second_connection_on_a_channel_is_refused(bench: Bench) -> None:
     original = engine.start
 
     def start(container_id: str) -> None:
-        path = str(bench.folder / "worker.sock")
+        path = str(bench.folder / "slot/socket/worker.sock")
         for _ in range(2):
             stream = socket.socket(socket.AF_UNIX)
             stream.connect(path)
@@ -267,8 +319,7 @@ def test_a_container_of_another_image_than_asked_is_refused_and_removed(bench: B
     state = engine.state
 
     def other(container_id: str) -> ContainerState:
-        true = state(container_id)
-        return ContainerState(running=true.running, pid=0, exit_code=0, oom_killed=False, image_id="sha256:" + "f" * 64)
+        return replace(state(container_id), image_id="sha256:" + "f" * 64)
 
     engine.state = other  # type: ignore[method-assign]
     with pytest.raises(ImageMismatchError):
@@ -290,8 +341,7 @@ def test_a_home_with_a_path_longer_than_a_socket_address_works(tmp_path: Path) -
     def create(request: ContainerRequest) -> str:  # a container sees the socket under a short path of its own
         link = tmp_path / "s"
         link.symlink_to(deep)
-        mounts = tuple(type(m)(source=m.source.replace(str(deep), str(link)), target=m.target) for m in request.mounts)
-        return original(ContainerRequest(name="n", config=request.config, mounts=mounts, labels=()))
+        return original(replace(request, folder=link / request.folder.relative_to(deep)))
 
     engine.create = create  # type: ignore[method-assign]
     assert bench.run(short, engine=engine).outcome.kind is OutcomeKind.SUCCEEDED

@@ -11,9 +11,13 @@ from executor.transfer import inputs
 from executor.transfer.inputs import InputStore, lay_out_code, locate, outside_of, read_code
 
 
-def take(folder: Path, source: Path, *, sha256: str, name: str, cancelled: bool = False) -> Path:
+def take(
+    folder: Path, source: Path, *, sha256: str, name: str, cancelled: bool = False, bytes_max: int = 1 << 20
+) -> Path:
     store = InputStore(folder / "cas")
-    return store.take(source, sha256=sha256, name=name, scratch=folder, cancelled=lambda: cancelled)
+    return store.take(
+        source, sha256=sha256, name=name, bytes_max=bytes_max, scratch=folder, cancelled=lambda: cancelled
+    )
 
 
 def test_an_input_with_the_named_digest_is_taken_read_only(tmp_path: Path) -> None:
@@ -56,14 +60,25 @@ def test_the_executors_own_state_is_no_input(tmp_path: Path) -> None:
             outside_of(path, home, what="input")
 
 
-def test_an_input_over_the_size_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "INPUT_BYTES_MAX", 4)
+def test_an_input_over_what_is_left_of_the_limit_is_refused(tmp_path: Path) -> None:
     digests = {n: hashlib.sha256(bytes(n)).hexdigest() for n in (4, 5)}
     for size in (4, 5):
         (tmp_path / str(size)).write_bytes(bytes(size))
-    take(tmp_path, tmp_path / "4", sha256=digests[4], name="x")
-    with pytest.raises(RequestError, match="larger than 4"):
-        take(tmp_path, tmp_path / "5", sha256=digests[5], name="x")
+    take(tmp_path, tmp_path / "4", sha256=digests[4], name="x", bytes_max=4)
+    with pytest.raises(RequestError, match="larger than the 4 bytes left"):
+        take(tmp_path, tmp_path / "5", sha256=digests[5], name="x", bytes_max=4)
+
+
+def test_a_native_library_is_refused_as_input_and_as_code(tmp_path: Path) -> None:
+    for name, data in (("x.so", b"\x7fELF\x02\x01"), ("y.so", b"\x7fEL")):
+        (tmp_path / name).write_bytes(data)
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.glob("*.so")}
+    with pytest.raises(RequestError, match="native library"):
+        take(tmp_path, tmp_path / "x.so", sha256=digests["x.so"], name="x")
+    take(tmp_path, tmp_path / "y.so", sha256=digests["y.so"], name="y")
+    with pytest.raises(RequestError, match=r"code file 'x.so' is a native library"):
+        read_code(tmp_path / "x.so", None)
+    assert read_code(tmp_path / "y.so", None).entry == "y.so"
 
 
 def test_paths_are_relative_to_the_job_file_and_other_schemes_are_refused(tmp_path: Path) -> None:

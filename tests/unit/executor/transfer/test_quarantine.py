@@ -10,9 +10,13 @@ from executor.errors import JobError
 from executor.transfer.quarantine import LimitExceededError, Quarantine
 
 
-def quarantine(folder: Path, *, bytes_max: int = 10, files_max: int = 2) -> Quarantine:
+def quarantine(folder: Path, *, bytes_max: int = 10, file_bytes_max: int = 10, files_max: int = 2) -> Quarantine:
     return Quarantine(
-        folder, declared={"a": "data", "b": "data", "c": "data"}, bytes_max=bytes_max, files_max=files_max
+        folder,
+        declared={"a": "data", "b": "data", "c": "data"},
+        bytes_max=bytes_max,
+        file_bytes_max=file_bytes_max,
+        files_max=files_max,
     )
 
 
@@ -30,6 +34,14 @@ def test_an_output_is_kept_under_a_number_with_the_digest_of_its_bytes(tmp_path:
     assert artifact.path.read_bytes() == b"0123456789"
     assert artifact.sha256 == hashlib.sha256(b"0123456789").hexdigest()
     assert artifact.path.stat().st_mode & 0o777 == 0o444
+
+
+def test_each_output_up_to_its_own_limit_passes_and_a_larger_one_is_refused(tmp_path: Path) -> None:
+    target = quarantine(tmp_path, file_bytes_max=4)
+    send(target, "a", b"0123")
+    with pytest.raises(LimitExceededError) as refused:
+        target.begin({"name": "b", "role": "data", "size": 5})
+    assert refused.value.limit == "output_file_bytes"
 
 
 def test_bytes_up_to_the_limit_pass_and_one_more_is_refused_before_it_is_written(tmp_path: Path) -> None:

@@ -1,0 +1,282 @@
+"""A slot: one sealed container that has started, opened its channels, and waits for its one launch.
+
+The data path is a unix socket in a folder that the container sees read-only; the engine is not in it. The worker opens
+four channels and then the listener closes and its name goes, so that nothing else in the container can connect.
+
+A slot is the same thing whether it is opened for a job that waits or ahead of any: same request, same protocol. Only
+that a warm one has imported what its kind of job needs before it says that it is ready.
+"""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError
+from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
+from executor.sandbox.engine import Engine
+from executor.transfer.frames import FrameDecoder, Message, encode_message
+
+PROTOCOL = 2
+CHANNELS = (b"S", b"C", b"O", b"E")
+_SOCKET = "worker.sock"
+_START_SECONDS_MAX = 60.0
+_WARM_SECONDS_MAX = 120.0  # to import torch on a busy machine; 3 s on an idle one
+_TICK_SECONDS = 0.25
+_GREETING_BYTES_MAX = 4096
+
+
+class Lease(Protocol):
+    """Who sees to it that a slot's container goes."""
+
+    def end(self) -> bool | None:
+        """Have the container removed. Return whether it is known to be gone; None where that is left to others."""
+
+
+class WarmSlots(Protocol):
+    """Where slots wait that were opened ahead of any job."""
+
+    def take(self, kind: str, config: SandboxConfig) -> "Slot | None":
+        """Return one that is ready for this kind under exactly this configuration, or None. It is the caller's now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A container that waits for its one launch.
+
+    Attributes:
+        request: What the engine was asked for.
+        container: The engine's ID of it.
+        kind: The kind of job that it is ready for.
+        pid: Its process 1, as the host numbers it.
+        host_config_sha256: What the engine says that it is restricted to, in hex.
+        started: When, in the engine's words.
+        warm: Whether it was ready before anybody asked.
+        channels: Connected streams by name; whoever has the slot owns them.
+        lease: Removes it.
+        seconds: Wall time of `create` and `start`.
+    """
+
+    request: ContainerRequest
+    container: str
+    kind: str
+    pid: int
+    host_config_sha256: str
+    started: str
+    warm: bool
+    channels: Mapping[bytes, socket.socket]
+    lease: Lease
+    seconds: Mapping[str, float]
+
+    @property
+    def folder(self) -> Path:
+        """The host's folder with the three that the container sees."""
+        return self.request.folder
+
+    def shut(self) -> None:
+        """Close the channels. A container whose process 1 still listens ends itself."""
+        _close_all(self.channels)
+
+
+class OwnLease:
+    """The lease of a container that this process made: it removes it itself."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    def end(self) -> bool:
+        """Remove the container. What became of its job is known by now and stays so if this fails."""
+        try:
+            self._engine.remove(self._name)
+        except HostError:
+            return False
+        return True
+
+
+def make_folders(folder: Path) -> None:
+    """Make the folders that the container will see. Their parent is ours alone."""
+    for name, _ in MOUNTS:
+        (folder / name).mkdir(mode=0o755, parents=True)
+
+
+def open_slot(
+    engine: Engine,
+    request: ContainerRequest,
+    *,
+    kind: str,
+    threads: int,
+    preload: bool,
+    lease_seconds: float,
+    cancelled: Callable[[], bool],
+) -> Slot:
+    """Start a container and bring it to where it waits for its launch.
+
+    Args:
+        engine: Where it runs.
+        request: The container. Its folder has been through `make_folders`.
+        kind: The kind of job that it will run.
+        threads: CPU threads of the job.
+        preload: Import what the kind needs now, and return only when that is done.
+        lease_seconds: How long it waits for a launch before it ends itself.
+        cancelled: Asked several times a second whether to stop.
+
+    Raises:
+        HostError: The engine failed, or the container did not come up.
+        ImageMismatchError: The engine made the container of another image than was asked.
+        Cancelled: Somebody asked to stop.
+    """
+    clock, seconds = time.monotonic, {}
+    lease = OwnLease(engine, request.name)
+    channels: dict[bytes, socket.socket] = {}
+    with ExitStack() as undo:
+        # By name and before it exists: an answer that never comes may have made it all the same.
+        undo.callback(lease.end)
+        undo.callback(_close_all, channels)
+        with _listen(request.folder / "socket") as server:
+            began = clock()
+            container = engine.create(request)
+            seconds["create"], began = clock() - began, clock()
+            engine.start(container)
+            state = engine.state(container)
+            if state.image_id != request.config.image_id:
+                raise ImageMismatchError(
+                    f"the engine made the container of {state.image_id}, asked was {request.config.image_id}"
+                )
+            prepare = {"kind": kind, "threads": threads, "preload": preload, "lease_seconds": lease_seconds}
+            _Reception(engine, container, server, channels, cancelled).receive(prepare, warm=preload)
+            seconds["start"] = clock() - began
+        (request.folder / "socket" / _SOCKET).unlink()
+        undo.pop_all()
+    return Slot(
+        request=request,
+        container=container,
+        kind=kind,
+        pid=state.pid,
+        host_config_sha256=host_config_digest(state.host_config, request.folder),
+        started=state.started,
+        warm=False,
+        channels=channels,
+        lease=lease,
+        seconds=seconds,
+    )
+
+
+def _close_all(channels: Mapping[bytes, socket.socket]) -> None:
+    for stream in channels.values():
+        stream.close()
+
+
+class _Reception:
+    """Takes the worker's channels as they come, and refuses whatever else wants in."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        container: str,
+        server: socket.socket,
+        channels: dict[bytes, socket.socket],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._engine = engine
+        self._container = container
+        self._server = server
+        self._channels = channels
+        self._cancelled = cancelled
+
+    def receive(self, prepare: dict[str, Any], *, warm: bool) -> None:
+        """Take all channels, and the word that imports are done where there are some to do."""
+        deadline = time.monotonic() + _START_SECONDS_MAX
+        while len(self._channels) < len(CHANNELS):
+            stream, name = self._accept(deadline)
+            self._channels[name] = stream
+            if name == b"S":
+                ready = self._greeting(stream, "ready", deadline)
+                if ready.get("protocol") != PROTOCOL:
+                    raise HostError(f"the image's worker speaks protocol {ready.get('protocol')!r}, not {PROTOCOL}")
+                stream.sendall(encode_message(prepare))
+        if warm:
+            self._greeting(self._channels[b"C"], "warm", time.monotonic() + _WARM_SECONDS_MAX)
+
+    def _accept(self, deadline: float) -> tuple[socket.socket, bytes]:
+        while True:
+            try:
+                stream, _ = self._server.accept()
+                break
+            except TimeoutError:
+                self._check(deadline)
+        stream.settimeout(_TICK_SECONDS)
+        name = self._exactly(stream, 1, deadline)
+        if name not in CHANNELS or name in self._channels:
+            stream.close()
+            raise HostError("something in the container opened a channel that is not the worker's")
+        return stream, name
+
+    def _greeting(self, stream: socket.socket, kind: str, deadline: float) -> dict[str, Any]:
+        """Read the one message that must come now, and not a byte more."""
+        head = self._exactly(stream, 5, deadline)
+        (size,) = struct.unpack(">I", head[1:])
+        if size > _GREETING_BYTES_MAX:
+            raise HostError("the worker's greeting is too long")
+        try:
+            (frame,) = FrameDecoder().feed(head + self._exactly(stream, size, deadline))
+        except JobError as err:
+            raise HostError("the worker's greeting is malformed") from err
+        if not isinstance(frame, Message) or frame.value.get("type") != kind:
+            raise HostError(f"the worker did not say {kind!r}")
+        return frame.value
+
+    def _exactly(self, stream: socket.socket, size: int, deadline: float) -> bytes:
+        data = b""
+        while len(data) < size:
+            try:
+                piece = stream.recv(size - len(data))
+            except TimeoutError:
+                self._check(deadline)
+                continue
+            except OSError:
+                piece = b""
+            if not piece:
+                raise HostError("the container went away while it came up")
+            data += piece
+        return data
+
+    def _check(self, deadline: float) -> None:
+        if self._cancelled():
+            raise Cancelled("the run was cancelled")
+        state = self._engine.state(self._container)
+        if not state.running:
+            raise HostError(f"the container ended before it spoke, status {state.exit_code}")
+        if time.monotonic() > deadline:
+            raise HostError("the container did not come up in time")
+
+
+def _listen(folder: Path) -> socket.socket:
+    """Listen on a socket in a folder whose path may be longer than a socket address can hold (unix(7): 108 bytes)."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            server.bind(f"/proc/self/fd/{descriptor}/{_SOCKET}")
+        finally:
+            os.close(descriptor)
+        (folder / _SOCKET).chmod(0o666)  # the container's user connects; the folder's parent is ours alone
+        server.listen(8)
+        server.settimeout(_TICK_SECONDS)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def end_quietly(lease: Lease) -> None:
+    """End a lease on the way out of something that went wrong anyway."""
+    try:
+        lease.end()
+    except ExecutorError:
+        return
