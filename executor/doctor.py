@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from executor.admission import check_engine
 from executor.errors import ExecutorError, HostError
 from executor.exits import Exit
 from executor.home import Home, open_home
+from executor.recovery import recover
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
-from executor.sandbox.owner import sweep
 from images.errors import ImageError
 from images.lock import known_images, load_lock
 from policy.errors import PolicyError
@@ -61,7 +62,7 @@ def examine() -> Report:
     checks = [_no_torch(), _probe("policy", lambda: f"profile {_PROFILE}, sha256 {load_policy(_PROFILE).digest[:12]}")]
     if isinstance(engine, ExecutorError):
         checks.append(Check(name="engine", ok=False, detail=engine.message, hint=engine.hint))
-        return Report(checks=tuple(checks), removed=tuple(sweep(None, home)))
+        return Report(checks=tuple(checks), removed=tuple(_sweep(None, home)))
     checks.append(_probe("engine", lambda: _engine_detail(engine)))
     checks += [_probe(f"image {name}", _image_probe(engine, name)) for name in _images()]
     return Report(checks=tuple(checks), removed=tuple(_sweep(engine, home)))
@@ -121,8 +122,10 @@ def _probe(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, ok=False, detail=err.message, hint=err.hint)
 
 
-def _sweep(engine: Engine, home: Home) -> list[str]:
+def _sweep(engine: Engine | None, home: Home) -> list[str]:
     try:
-        return sweep(engine, home)
-    except HostError:
-        return sweep(None, home)  # the engine's own check says what is wrong with it
+        return recover(engine, home, now=lambda: datetime.now(UTC))
+    except HostError as err:
+        if engine is None:
+            return [f"not all: {err.message}"]
+        return _sweep(None, home)  # the engine's own check says what is wrong with it

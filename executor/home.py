@@ -39,6 +39,12 @@ class Home:
         return self.folder("run")
 
     @property
+    def runs_database(self) -> Path:
+        """The state of runs."""
+        self.folder("")
+        return self.root / "runs.sqlite"
+
+    @property
     def releases(self) -> Path:
         """Releases of runs that named no other place."""
         return self.folder("releases")

@@ -8,6 +8,7 @@ are gone afterwards and no half-made release has a name.
 
 import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any
 
 from executor import __version__, gate
 from executor.admission import Admitted, admit
+from executor.canonical import digest_of
 from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, RequestError
 from executor.events import Events
 from executor.exits import Exit
@@ -24,12 +26,14 @@ from executor.jobspec import JobSpec, load_job
 from executor.limits import limits_wire
 from executor.plan import LaunchPlan, plan_launch
 from executor.provenance import manifest_details, slsa_provenance
-from executor.record import write_record
+from executor.record import RECORD, write_record
+from executor.recovery import recover, settle
 from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
-from executor.report import Status, error_wire, result_wire, status_of
+from executor.report import Status, error_wire, failure_wire, result_wire, status_of
+from executor.runs import Runs
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import claim_run_folder, note_staging, sweep
+from executor.sandbox.owner import claim_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
 from executor.transfer.inputs import CodeTree, InputStore, lay_out_code, locate, outside_of, read_code
@@ -41,8 +45,10 @@ from policy.errors import PolicyError
 from policy.load import load_policy
 from signing.errors import SigningError
 from signing.local import LocalTrustDomain, open_or_create
+from signing.verify import Verified
 
 _METRICS_MAX = 256
+_WAIT_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +104,27 @@ class Run:
         target: Where the release shall be.
         context: The world.
         events: Where events go.
+        key: The caller's idempotency key, or None.
     """
 
-    def __init__(self, prepared: Prepared, *, run_id: str, target: Path, context: Context, events: Events) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        run_id: str,
+        target: Path,
+        context: Context,
+        events: Events,
+        key: str | None = None,
+    ) -> None:
         self._prepared = prepared
         self._plan = prepared.plan
         self._run_id = run_id
         self._target = target
         self._context = context
         self._events = events
+        self._key = key
+        self._runs = Runs(context.home.runs_database)
         self._started = context.now()
         self._input_bytes = 0
         self._report: dict[str, Any] = {
@@ -120,18 +138,57 @@ class Run:
         }
 
     def execute(self) -> dict[str, Any]:
-        """Run the job to its end and return the result object.
+        """Run the job to its end and return the result object; or the first one's, where the key stands for a run.
 
         Raises:
-            RequestError: An input is not what the job names, or the target exists.
+            RequestError: An input is not what the job names, the target exists, or the key is another request's.
             ImageMismatchError: The engine's image is not the pinned one.
             HostError: The host or the engine failed.
             SigningError: The release or the record could not be signed.
+            Cancelled: Somebody asked to stop while another run of the same key was under way.
         """
+        if (first := self._begin()) is not None:
+            self._events.emit("replayed", first_run_id=first["run_id"])
+            return first | {"replayed": True}
+        try:
+            result = self._execute()
+        except BaseException as err:
+            self._runs.end(self._run_id, failure_wire(err))
+            raise
+        self._runs.end(self._run_id, result)
+        return result
+
+    def _begin(self) -> dict[str, Any] | None:
+        """Claim the key; wait where another run has it; return that one's result if it has one."""
+        context = self._context
+        default = context.home.releases / self._run_id
+        named = str(self._target) if self._target != default else None
+        request = digest_of({"plan": self._plan.digest, "target": named})
+        lost = HostError("the executor died before the run had ended", hint="run it again")
+        record = self._record_wire(("lost", Exit.HOST_RETRYABLE)) | {"error": error_wire(lost)}
+        while True:
+            first = self._runs.begin(
+                self._run_id,
+                key=self._key,
+                request=request,
+                target=self._target,
+                owner=this_process(deadline=time.time() + self._plan.longest_seconds),
+                lost_record=record,
+            )
+            if first is None or first.result is not None:
+                return dict(first.result) if first is not None and first.result is not None else None
+            if first.abandoned:
+                settle(first, self._runs, context.home, now=context.now)
+            elif context.cancelled():
+                raise Cancelled(f"cancelled while waiting for run {first.run_id}, which has the same key")
+            else:
+                time.sleep(_WAIT_SECONDS)
+
+    def _execute(self) -> dict[str, Any]:
         context = self._context
         check_target(self._target)
         domain = open_or_create(context.home.trust, now=context.now())
-        sweep(context.engine, context.home)
+        recover(context.engine, context.home, now=context.now)
         admitted = admit(context.engine, self._plan)
         self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
         folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
@@ -143,6 +200,9 @@ class Run:
             if self._report["release"] is not None and "record" not in self._report:
                 withdraw(self._target, self._run_id)  # without a record there is no release either
             shutil.rmtree(folder, ignore_errors=True)
+        return self._result_wire(status)
+
+    def _result_wire(self, status: Status) -> dict[str, Any]:
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
         return result_wire(shown, status)
 
@@ -194,11 +254,28 @@ class Run:
         if self._context.cancelled():
             raise Cancelled("the run was cancelled")
         content = self._content(result, inspected, admitted.engine)
-        verified = release(approved, content, target=self._target, domain=domain, now=self._context.now)
-        self._report["release"] = str(self._target)
-        self._report["manifest_sha256"] = verified.manifest_sha256
-        self._events.emit("released", path=str(self._target), manifest_sha256=verified.manifest_sha256)
-        return "released", Exit.RELEASED
+        status: Status = "released", Exit.RELEASED
+        claims: dict[str, Any] = {"release": str(self._target)}
+
+        def before_naming(verified: Verified) -> None:
+            claims["manifest_sha256"] = verified.manifest_sha256
+            record = self._record_wire(status) | claims
+            result = self._result_wire(status) | claims | {"record": str(log_folder / RECORD)}
+            self._runs.note_release(
+                self._run_id, manifest_sha256=verified.manifest_sha256, record=record, result=result
+            )
+
+        release(
+            approved,
+            content,
+            target=self._target,
+            domain=domain,
+            now=self._context.now,
+            before_naming=before_naming,
+        )
+        self._report |= claims
+        self._events.emit("released", path=str(self._target), manifest_sha256=claims["manifest_sha256"])
+        return status
 
     def _complete(self, outcome: Outcome, artifacts: list[Artifact]) -> Outcome:
         """A job that succeeded without sending what it promised has failed."""
@@ -285,8 +362,15 @@ class Run:
         Raises:
             SigningError: It could not be.
         """
-        now = self._context.now()
-        record = {
+        record, now = self._record_wire(status), self._context.now()
+        try:
+            path = write_record(log_folder, record, domain=domain, now=now)
+        except (OSError, SigningError) as err:
+            raise SigningError(f"the run's record could not be written and signed: {log_folder}") from err
+        self._report["record"] = str(path)
+
+    def _record_wire(self, status: Status) -> dict[str, Any]:
+        return {
             **self._report,
             "status": status[0],
             "exit_code": int(status[1]),
@@ -294,13 +378,8 @@ class Run:
             "plan": self._plan.to_wire(),
             "inputs": {name: item.uri for name, item in self._prepared.spec.inputs.items()},
             "started": self._started.isoformat(),
-            "finished": now.isoformat(),
+            "finished": self._context.now().isoformat(),
         }
-        try:
-            path = write_record(log_folder, record, domain=domain, now=now)
-        except (OSError, SigningError) as err:
-            raise SigningError(f"the run's record could not be written and signed: {log_folder}") from err
-        self._report["record"] = str(path)
 
 
 def decision_wire(decision: Decision, plan: LaunchPlan) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def write_record(folder: Path, record: Mapping[str, Any], *, domain: LocalTrustD
     """Write a record and its signature bundle.
 
     Args:
-        folder: The run's folder in the log. Must not hold a record yet.
+        folder: The run's folder in the log. A record without a signature, left by an executor that died, is replaced.
         record: Plain JSON; the schema is added here.
         domain: Signs it.
         now: Time of signing.
@@ -31,10 +31,21 @@ def write_record(folder: Path, record: Mapping[str, Any], *, domain: LocalTrustD
     """
     data = canonical_json({"schema": SCHEMA, **record})
     path = folder / RECORD
-    with path.open("xb") as file:
-        file.write(data)
+    _put(path, data)
     claim = {"run_id": record["run_id"], "status": record["status"]}
     statement = Statement(subjects={RECORD: sha256_hex(data)}, predicate_type=PREDICATE_RECORD, predicate=claim)
     with domain.signer(now=now) as signer:
-        (folder / f"{RECORD}{BUNDLE_SUFFIX}").write_bytes(signer.sign(statement).to_bytes())
+        _put(folder / f"{RECORD}{BUNDLE_SUFFIX}", signer.sign(statement).to_bytes())
     return path
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether a run's folder holds a record with its signature, which is the last to be written."""
+    return (folder / f"{RECORD}{BUNDLE_SUFFIX}").exists()
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a whole file or none."""
+    staged = path.with_name(f"{path.name}.partial")
+    staged.write_bytes(data)
+    staged.replace(path)

@@ -71,7 +71,13 @@ def staging_path(target: Path, run_id: str) -> Path:
 
 
 def release(
-    approved: Approved, content: ReleaseContent, *, target: Path, domain: LocalTrustDomain, now: Callable[[], datetime]
+    approved: Approved,
+    content: ReleaseContent,
+    *,
+    target: Path,
+    domain: LocalTrustDomain,
+    now: Callable[[], datetime],
+    before_naming: Callable[[Verified], None],
 ) -> Verified:
     """Stage, sign, verify and rename a release.
 
@@ -81,6 +87,7 @@ def release(
         target: Where it shall be. Must not exist.
         domain: Signs it.
         now: The clock.
+        before_naming: Told of the release when it is complete, verified and on the disk, and has no name yet.
 
     Raises:
         HostError: An artifact changed since it was received, or the target appeared meanwhile.
@@ -96,6 +103,7 @@ def release(
         identity = domain.identity
         verified = verify_release(staging, Expectations(trust=trust, subject=identity.subject, issuer=identity.issuer))
         _sync(staging)
+        before_naming(verified)
         _rename(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

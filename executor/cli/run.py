@@ -14,7 +14,9 @@ from executor.errors import RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
 from executor.pipeline import Run, new_run_id, prepare
+from executor.reaper import Reaper
 from executor.report import failure_wire
+from executor.runs import check_key
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 
@@ -23,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the job file and where things go."""
     parser.add_argument("job", type=Path, help="the job file, YAML or JSON")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the release directory; must not exist")
+    parser.add_argument(
+        "--idempotency-key", metavar="KEY", help="a second run with the same key returns the first one's result"
+    )
     parser.add_argument("--events", metavar="FILE", help="write events as JSON lines, `-` for stdout")
 
 
@@ -32,6 +37,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         raise RequestError("--json and --events - both want stdout", hint="give --events a file")
     run_id = new_run_id()
     with ExitStack() as stack:
+        stack.enter_context(Reaper(open_home()))  # first: it is a fork of this process, which has no threads yet
         subscribers: list[Subscriber] = []
         if args.events == "-":
             subscribers.append(json_lines(out))
@@ -57,10 +63,11 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any]:
     home = open_home()
+    key = check_key(args.idempotency_key) if args.idempotency_key is not None else None
     prepared = prepare(args.job, home=home)
     target = args.out.absolute() if args.out else home.releases / run_id
     context = Context(home=home, engine=DockerEngine(), cancelled=_cancel_on_signals())
-    return Run(prepared, run_id=run_id, target=target, context=context, events=events).execute()
+    return Run(prepared, run_id=run_id, target=target, context=context, events=events, key=key).execute()
 
 
 def _open_events(name: str) -> TextIO:

@@ -77,13 +77,16 @@ class World:
         self.cancel = False
         self.subscribers: tuple[Subscriber, ...] = ()
 
-    def run(self, *scripts: Script, image_id: str | None = None) -> dict[str, Any]:
+    def run(
+        self, *scripts: Script, image_id: str | None = None, key: str | None = None, run_id: str = "run-1"
+    ) -> dict[str, Any]:
         self.job_file.write_text(json.dumps(self.document))
         prepared = prepare(self.job_file, home=self.home)
         self.engine = FakeEngine(*scripts, image_id=image_id or prepared.plan.job.image_id)
         context = Context(home=self.home, engine=self.engine, cancelled=lambda: self.cancel)
-        events = Events("run-1", self.subscribers or (self.events.append,))
-        return Run(prepared, run_id="run-1", target=self.target, context=context, events=events).execute()
+        events = Events(run_id, self.subscribers or (self.events.append,))
+        run = Run(prepared, run_id=run_id, target=self.target, context=context, events=events, key=key)
+        return run.execute()
 
     def record(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.home.log / "run-1/record.json").read_text())

@@ -48,5 +48,11 @@ def make_release(tmp_path: Path, domain: LocalTrustDomain, name: str) -> Path:
         provenance={"buildDefinition": {}, "runDetails": {}},
     )
     target = tmp_path / name
-    release(approved(tmp_path), content, target=target, domain=domain, now=lambda: datetime.now(UTC))
+    release(
+        approved(tmp_path),
+        content,
+        target=target,
+        domain=domain,
+        now=lambda: datetime.now(UTC, before_naming=lambda _: None),
+    )
     return target

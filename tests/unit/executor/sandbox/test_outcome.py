@@ -6,7 +6,7 @@ import pytest
 
 from executor.exits import Exit
 from executor.sandbox.cgroup import Usage
-from executor.sandbox.outcome import Outcome, OutcomeKind, RunFacts, Stop, classify
+from executor.sandbox.outcome import Fault, Outcome, OutcomeKind, RunFacts, Stop, classify
 
 GOOD = RunFacts(
     stop=None,
@@ -54,6 +54,12 @@ def test_a_job_that_sent_its_result_and_ended_with_zero_succeeded() -> None:
         ({"stop": Stop.OUTPUT_BYTES}, OutcomeKind.LIMIT_EXCEEDED, "output_bytes"),
         ({"stop": Stop.OUTPUT_FILES}, OutcomeKind.LIMIT_EXCEEDED, "output_files"),
         ({"stop": Stop.PIDS}, OutcomeKind.LIMIT_EXCEEDED, "pids"),
+        ({"stop": Stop.IDLE}, OutcomeKind.TIMED_OUT, "idle_seconds"),
+        ({"stop": Stop.OUTPUT_FILE_BYTES}, OutcomeKind.LIMIT_EXCEEDED, "output_file_bytes"),
+        ({"job_exit": (152, 24)}, OutcomeKind.TIMED_OUT, "cpu_seconds"),
+        ({"job_exit": (152, 0)}, OutcomeKind.JOB_FAILED, None),
+        ({"job_exit": (137, 0), "oom_killed": True}, OutcomeKind.JOB_FAILED, None),
+        ({"job_exit": None, "container_status": 126}, OutcomeKind.HOST_FAULT, None),
     ],
 )
 def test_each_set_of_facts_has_its_outcome(change: dict[str, object], kind: OutcomeKind, limit: str | None) -> None:
@@ -73,3 +79,40 @@ def test_only_success_has_exit_code_zero() -> None:
 def test_an_oom_of_a_child_is_not_an_oom_of_the_job() -> None:
     found = outcome(job_exit=(0, 0), oom_killed=True, usage=Usage(oom_kills=3))
     assert found.kind is OutcomeKind.SUCCEEDED
+
+
+def test_a_number_that_looks_like_a_kill_is_none_after_an_oom_of_a_child() -> None:
+    found = outcome(job_exit=(137, 0), oom_killed=True, usage=Usage(oom_kills=1))
+    assert (found.kind, found.fault) == (OutcomeKind.JOB_FAILED, Fault.JOB)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({}, None),
+        ({"job_exit": (3, 0)}, Fault.JOB),
+        ({"stop": Stop.PROTOCOL}, Fault.JOB),
+        ({"stop": Stop.WALL}, Fault.LIMIT),
+        ({"job_exit": (137, 9), "oom_killed": True}, Fault.LIMIT),
+        ({"stop": Stop.LOG}, Fault.LIMIT),
+        ({"stop": Stop.CANCELLED}, Fault.CALLER),
+        ({"job_exit": None, "container_status": 0}, Fault.HOST),
+    ],
+)
+def test_each_outcome_says_whose_doing_it_is(change: dict[str, object], fault: Fault | None) -> None:
+    assert outcome(**change).fault is fault
+
+
+def test_the_evidence_is_every_fact_and_is_recorded() -> None:
+    found = outcome(job_exit=(137, 9), oom_killed=True, usage=Usage(oom_kills=2, pids_refused=1))
+    assert found.to_wire()["evidence"] == {
+        "stop": None,
+        "job_exit_code": 137,
+        "job_signal": 9,
+        "container_status": 0,
+        "engine_oom_killed": True,
+        "oom_kills": 2,
+        "pids_refused": 1,
+        "result_sent": True,
+    }
+    assert found.to_wire()["fault"] == "limit"

@@ -1,0 +1,162 @@
+"""After an executor that died: its run is recorded as what it came to, and a release stands or is not there."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from executor.errors import Cancelled, RequestError
+from executor.recovery import recover
+from executor.runs import Runs
+from executor.sandbox import owner as owner_module
+from tests.unit.executor.test_pipeline import World, inventory, job, replay, world
+
+__all__ = ["world"]
+
+
+class Died(BaseException):
+    """What stands for SIGKILL here: nothing after it runs that would not run after one."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make this process another one, so that what it owned is a dead one's."""
+    true = owner_module._start_time
+
+    def forgetting() -> None:
+        monkeypatch.setattr(owner_module, "_start_time", lambda pid: (true(pid) or 0) + 1)
+
+    return forgetting
+
+
+def die(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Have the run die at a place in the pipeline, leaving behind what it had done by then."""
+
+    def dying(*_: Any, **__: Any) -> None:
+        raise Died
+
+    monkeypatch.setattr(f"executor.{where}", dying)
+    for undone in ("pipeline.shutil.rmtree", "pipeline.withdraw", "release.shutil.rmtree"):
+        monkeypatch.setattr(f"executor.{undone}", lambda *_, **__: None)
+    monkeypatch.setattr(Runs, "end", lambda *_, **__: None)
+
+
+def test_a_run_that_died_before_its_release_had_a_name_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        die(patch, "release._rename")
+        with pytest.raises(Died):
+            world.run(job, inventory(), replay(), key="k")
+    assert list(world.target.parent.glob(".*.partial")) != []
+    forget()
+    done = recover(world.engine, world.home, now=now)
+    assert "run run-1: lost" in done
+    assert world.nothing_left()
+    record = world.record()
+    assert (record["status"], record["exit_code"], record["release"]) == ("lost", 30, None)
+    assert recover(world.engine, world.home, now=now) == []
+    assert world.run(job, inventory(), replay(), key="k", run_id="run-2")["status"] == "released"
+
+
+def test_a_run_that_died_once_its_release_had_a_name_has_released(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        die(patch, "pipeline.write_record")
+        with pytest.raises(Died):
+            world.run(job, inventory(), replay(), key="k")
+    assert world.target.exists()
+    assert not (world.home.log / "run-1/record.json").exists()
+    forget()
+    again = world.run(key="k", run_id="run-2")  # starts nothing, settles the first one and returns its result
+    assert (again["run_id"], again["status"], again["replayed"]) == ("run-1", "released", True)
+    assert again["release"] == str(world.target)
+    record = world.record()
+    assert (record["status"], record["release"]) == ("released", str(world.target))
+    assert record["manifest_sha256"] == again["manifest_sha256"]
+
+
+def test_a_release_that_was_changed_meanwhile_does_not_stand(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        die(patch, "pipeline.write_record")
+        with pytest.raises(Died):
+            world.run(job, inventory(), replay(), key="k")
+    manifest = world.target / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    forget()
+    assert "run run-1: lost" in recover(world.engine, world.home, now=now)
+    with pytest.raises(RequestError, match="exists already"):
+        world.run(key="k", run_id="run-2")
+
+
+def test_a_record_that_was_cut_off_before_its_signature_is_written_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        die(patch, "pipeline.write_record")
+        with pytest.raises(Died):
+            world.run(job, inventory(), replay())
+    (world.home.log / "run-1/record.json").write_text("{}")
+    forget()
+    recover(world.engine, world.home, now=now)
+    assert world.record()["status"] == "released"
+    assert (world.home.log / "run-1/record.json.sigstore.json").exists()
+
+
+def test_a_second_run_with_the_same_key_returns_the_first_result_and_starts_nothing(world: World) -> None:
+    first = world.run(job, inventory(), replay(), key="k")
+    again = world.run(key="k", run_id="run-2")
+    assert again == first | {"replayed": True}
+    assert world.engine.requests == []
+    assert json.loads(json.dumps(again)) == again
+
+
+def test_a_denial_is_a_result_too(world: World) -> None:
+    from tests.unit.executor.test_pipeline import EVIL_OPERATOR
+
+    first = world.run(job, inventory(EVIL_OPERATOR), key="k")
+    assert first["status"] == "denied"
+    assert world.run(key="k", run_id="run-2") == first | {"replayed": True}
+
+
+def test_a_key_of_a_cancelled_run_is_free_again(world: World) -> None:
+    world.cancel = True
+    assert world.run(job, key="k")["status"] == "cancelled"
+    world.cancel = False
+    assert world.run(job, inventory(), replay(), key="k", run_id="run-2")["status"] == "released"
+
+
+def test_another_release_directory_is_another_request(world: World) -> None:
+    world.run(job, inventory(), replay(), key="k")
+    world.target = world.target.with_name("elsewhere")
+    with pytest.raises(RequestError, match="another request"):
+        world.run(key="k", run_id="run-2")
+
+
+def test_waiting_for_a_run_with_the_same_key_can_be_cancelled(world: World) -> None:
+    world.run(job, inventory(), replay(), key="k")
+    with Runs(world.home.runs_database)._transaction() as db:
+        db.execute("UPDATE runs SET state = 'running', result = NULL")
+    world.cancel = True
+    with pytest.raises(Cancelled, match="has the same key"):
+        world.run(key="k", run_id="run-2")
+
+
+def test_what_a_living_executor_runs_is_left_alone(world: World) -> None:
+    runs = Runs(world.home.runs_database)
+    me = owner_module.this_process(deadline=2e9)
+    runs.begin("r", key=None, request="x", target=world.target, owner=me, lost_record={})
+    dead = replace(me, started=me.started + 1)
+    runs.begin("s", key=None, request="x", target=world.target, owner=dead, lost_record={"run_id": "s", "status": "x"})
+    assert recover(None, world.home, now=now) == ["run s: lost"]
+    assert [run.run_id for run in runs.unfinished()] == ["r"]
