@@ -36,10 +36,36 @@ def running(host: Host, job: Path, target: Path) -> Iterator["subprocess.Popen[s
         process.wait()
 
 
-@pytest.mark.parametrize("cleaner", ["run", "doctor"])
-def test_a_killed_executor_leaves_no_release_and_the_next_one_cleans_up(host: Host, home: Path, cleaner: str) -> None:
+def reaper_of(process: "subprocess.Popen[str]") -> int:
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(child)
+
+
+def nothing_left(host: Host, home: Path) -> bool:
+    return containers() == "" and not list((home / "run").iterdir()) and not list(host.folder.glob(".*.partial"))
+
+
+def test_what_a_killed_executor_leaves_is_gone_five_seconds_later(host: Host, home: Path) -> None:
     target = host.folder / "release"
     with running(host, host.script_job("sleep"), target) as process:
+        assert not nothing_left(host, home)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 5
+    while not nothing_left(host, home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert nothing_left(host, home)
+    assert not target.exists()
+    time.sleep(0.5)  # the record comes last
+    (record,) = (home / "log").glob("*/record.json")
+    assert json.loads(record.read_text())["status"] == "lost"
+
+
+@pytest.mark.parametrize("cleaner", ["run", "doctor"])
+def test_where_the_reaper_was_killed_as_well_the_next_one_cleans_up(host: Host, home: Path, cleaner: str) -> None:
+    target = host.folder / "release"
+    with running(host, host.script_job("sleep"), target) as process:
+        os.kill(reaper_of(process), signal.SIGKILL)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not target.exists()
@@ -56,6 +82,7 @@ def test_a_killed_executor_leaves_no_release_and_the_next_one_cleans_up(host: Ho
 
 def test_the_container_of_a_killed_executor_ends_by_itself(host: Host) -> None:
     with running(host, host.script_job("sleep"), host.folder / "release") as process:
+        os.kill(reaper_of(process), signal.SIGKILL)
         process.send_signal(signal.SIGKILL)
         process.wait()
     engine = DockerEngine()
@@ -81,3 +108,24 @@ def test_a_living_run_is_not_swept_by_another(host: Host) -> None:
         assert host.call("doctor", "--json").json["removed"] == []
         assert containers() != ""
     host.call("doctor")
+
+
+def test_a_second_run_with_the_same_key_gives_the_first_result(host: Host) -> None:
+    job, target = host.script_job("hello", {"name": "greeting.txt"}), host.folder / "release"
+    arguments = ("run", str(job), "--out", str(target), "--idempotency-key", "k", "--json")
+    first, second = host.call(*arguments), host.call(*arguments)
+    assert (first.code, second.code) == (0, 0), first.stderr
+    assert second.json == first.json | {"replayed": True}
+    other = host.script_job("hello", {"name": "greeting.txt"}, seed=8)
+    refused = host.call("run", str(other), "--out", str(target), "--idempotency-key", "k", "--json")
+    assert (refused.code, refused.json["status"]) == (21, "invalid_request")
+
+
+def test_two_runs_with_the_same_key_at_once_give_one_release(host: Host) -> None:
+    job, target = host.script_job("hello", {"name": "greeting.txt"}), host.folder / "release"
+    command = host.command("run", str(job), "--out", str(target), "--idempotency-key", "k", "--json")
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    results = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert len({result["run_id"] for result in results}) == 1
+    assert sorted("replayed" in result for result in results) == [False, True]

@@ -131,7 +131,7 @@ def test_a_denial_is_a_result_too(world: World) -> None:
 
 def test_a_key_of_a_cancelled_run_is_free_again(world: World) -> None:
     world.cancel = True
-    assert world.run(job, key="k")["status"] == "cancelled"
+    assert world.run(lambda worker: worker.killed.wait(20) and None, key="k")["status"] == "cancelled"
     world.cancel = False
     assert world.run(job, inventory(), replay(), key="k", run_id="run-2")["status"] == "released"
 

@@ -53,6 +53,7 @@ def make_release(tmp_path: Path, domain: LocalTrustDomain, name: str) -> Path:
         content,
         target=target,
         domain=domain,
-        now=lambda: datetime.now(UTC, before_naming=lambda _: None),
+        now=lambda: datetime.now(UTC),
+        before_naming=lambda _: None,
     )
     return target
