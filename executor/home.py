@@ -45,6 +45,11 @@ class Home:
         return self.root / "runs.sqlite"
 
     @property
+    def pool(self) -> Path:
+        """The warm pool's socket and lock."""
+        return self.folder("pool")
+
+    @property
     def releases(self) -> Path:
         """Releases of runs that named no other place."""
         return self.folder("releases")

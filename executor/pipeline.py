@@ -76,6 +76,19 @@ def prepare(job_file: Path, *, home: Home) -> Prepared:
     code = None
     if spec.code:
         code = read_code(outside_of(job_file.parent / spec.code.path, home.root, what="code"), spec.code.entry)
+    plan = plan_job(spec, code=(code.sha256, code.entry) if code else None)
+    for name, item in spec.inputs.items():
+        outside_of(locate(item.uri, job_file.parent), home.root, what=f"input {name!r}")
+    return Prepared(spec=spec, base=job_file.parent, code=code, plan=plan)
+
+
+def plan_job(spec: JobSpec, *, code: tuple[str, str] | None = None) -> LaunchPlan:
+    """Plan a parsed job, under the profile and with the image that it names.
+
+    Raises:
+        RequestError: The profile cannot be used, or does not allow what the job asks for.
+        ImageMismatchError: The image is not pinned.
+    """
     try:
         policy = load_policy(spec.profile)
     except PolicyError as err:
@@ -84,10 +97,7 @@ def prepare(job_file: Path, *, home: Home) -> Prepared:
         image = load_lock(spec.image)
     except LockError as err:
         raise ImageMismatchError(err.message, hint=err.hint) from err
-    plan = plan_launch(spec, image=image, policy=policy, code=(code.sha256, code.entry) if code else None)
-    for name, item in spec.inputs.items():
-        outside_of(locate(item.uri, job_file.parent), home.root, what=f"input {name!r}")
-    return Prepared(spec=spec, base=job_file.parent, code=code, plan=plan)
+    return plan_launch(spec, image=image, policy=policy, code=code)
 
 
 def new_run_id() -> str:
@@ -199,6 +209,8 @@ class Run:
         finally:
             if self._report["release"] is not None and "record" not in self._report:
                 withdraw(self._target, self._run_id)  # without a record there is no release either
+            if context.pool is not None:
+                context.pool.close()
             shutil.rmtree(folder, ignore_errors=True)
         return self._result_wire(status)
 

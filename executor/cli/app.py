@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "run a job and release what passes",
     "plan": "print what `run` would do, without doing it",
     "verify": "verify a release, offline",
+    "pool": "keep containers ready for runs",
     "image": "lock, build and load images",
     "doctor": "check this host and clean up after dead runs",
     "schema": "print a JSON Schema",

@@ -14,6 +14,7 @@ from executor.errors import RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
 from executor.pipeline import Run, new_run_id, prepare
+from executor.pool.client import PoolClient
 from executor.reaper import Reaper
 from executor.report import failure_wire
 from executor.runs import check_key
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idempotency-key", metavar="KEY", help="a second run with the same key returns the first one's result"
     )
+    parser.add_argument("--cold", action="store_true", help="start every container anew, also where a pool has one")
     parser.add_argument("--events", metavar="FILE", help="write events as JSON lines, `-` for stdout")
 
 
@@ -66,7 +68,9 @@ def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any
     key = check_key(args.idempotency_key) if args.idempotency_key is not None else None
     prepared = prepare(args.job, home=home)
     target = args.out.absolute() if args.out else home.releases / run_id
-    context = Context(home=home, engine=DockerEngine(), cancelled=_cancel_on_signals())
+    engine = DockerEngine()
+    pool = None if args.cold else PoolClient(home, engine, wall_seconds=prepared.plan.longest_seconds)
+    context = Context(home=home, engine=engine, pool=pool, cancelled=_cancel_on_signals())
     return Run(prepared, run_id=run_id, target=target, context=context, events=events, key=key).execute()
 
 

@@ -44,6 +44,9 @@ class WarmSlots(Protocol):
     def take(self, kind: str, config: SandboxConfig) -> "Slot | None":
         """Return one that is ready for this kind under exactly this configuration, or None. It is the caller's now."""
 
+    def close(self) -> None:
+        """Say that the run needs no more of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:

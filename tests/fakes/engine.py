@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from executor.sandbox.config import ContainerRequest, create_body
@@ -38,12 +40,20 @@ class Worker:
         self.control, self.stdout, self.stderr = (self.open(c) for c in (b"C", b"O", b"E"))
         if self.prepare["preload"]:
             self.say(type="warm")
+        self.wall_seconds_max = 0.0
+        self.launch: dict[str, Any] = {}
+
+    def wait_for_launch(self) -> None:
         self.wall_seconds_max = frames.receive_json(self.supervisor)["wall_seconds_max"]
-        self.launch: dict[str, Any] = frames.receive_json(self.control)
+        self.launch = frames.receive_json(self.control)
 
     def open(self, channel: bytes) -> socket.socket:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        stream.connect(self._path)
+        folder = os.open(Path(self._path).parent, os.O_PATH)  # its path may be longer than a socket address can hold
+        try:
+            stream.connect(f"/proc/self/fd/{folder}/{Path(self._path).name}")
+        finally:
+            os.close(folder)
         stream.sendall(channel)
         return stream
 
@@ -93,6 +103,7 @@ class FakeEngine:
         self.image_id = image_id
         self.oom_killed = False
         self.containers: dict[str, FakeContainer] = {}
+        self.workers: dict[str, Worker] = {}
         self.removed: list[str] = []
         self.requests: list[ContainerRequest] = []
 
@@ -129,7 +140,10 @@ class FakeEngine:
 
         def play() -> None:
             with contextlib.suppress(OSError, EOFError):  # the host may hang up when it likes
-                script(Worker(path, container.killed))
+                worker = Worker(path, container.killed)
+                self.workers[container_id] = worker
+                worker.wait_for_launch()
+                script(worker)
 
         container.thread = threading.Thread(target=play, daemon=True)
         container.thread.start()

@@ -12,6 +12,7 @@ from executor.errors import Cancelled, RequestError
 from executor.recovery import recover
 from executor.runs import Runs
 from executor.sandbox import owner as owner_module
+from tests.fakes.engine import Worker
 from tests.unit.executor.test_pipeline import World, inventory, job, replay, world
 
 __all__ = ["world"]
@@ -19,6 +20,10 @@ __all__ = ["world"]
 
 class Died(BaseException):
     """What stands for SIGKILL here: nothing after it runs that would not run after one."""
+
+
+def wait_for_kill(worker: Worker) -> None:
+    worker.killed.wait(20)
 
 
 def now() -> datetime:
@@ -131,7 +136,7 @@ def test_a_denial_is_a_result_too(world: World) -> None:
 
 def test_a_key_of_a_cancelled_run_is_free_again(world: World) -> None:
     world.cancel = True
-    assert world.run(lambda worker: worker.killed.wait(20) and None, key="k")["status"] == "cancelled"
+    assert world.run(wait_for_kill, key="k")["status"] == "cancelled"
     world.cancel = False
     assert world.run(job, inventory(), replay(), key="k", run_id="run-2")["status"] == "released"
 

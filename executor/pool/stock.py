@@ -1,0 +1,137 @@
+"""The slots that wait: by class, oldest first, and checked once more before one is given away.
+
+A slot that waited is only as good as one that is made now if nobody has touched it meanwhile. So what the engine says
+of it must be what it said when it was ready, its folders must be empty, its channels silent, and it must have used no
+CPU time: a container that only waits uses none, and nothing can run in it without.
+"""
+
+import os
+import select
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from executor.errors import HostError
+from executor.sandbox.cgroup import read_usage
+from executor.sandbox.config import MOUNTS, SandboxConfig, host_config_digest
+from executor.sandbox.engine import Engine
+from executor.sandbox.slot import Slot
+
+# Seen 2026-11 with runc: 0 in an hour. gVisor's own threads, which the container is charged for, use 0.2 % of a core.
+_IDLE_CPU_SECONDS_MAX = 0.005
+_IDLE_CPU_SHARE_MAX = {"runsc": 0.01}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClass:
+    """Slots that can stand for one another.
+
+    Attributes:
+        kind: The kind of job that they are ready for.
+        config: The configuration that they are sealed under.
+        size: How many shall wait.
+    """
+
+    kind: str
+    config: SandboxConfig
+    size: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a caller must ask for to get one."""
+        return self.kind, self.config.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A slot that waits.
+
+    Attributes:
+        slot: The slot.
+        since: When it became ready, on the monotonic clock.
+        cpu_seconds: What it had used by then, or None where the kernel does not say.
+    """
+
+    slot: Slot
+    since: float
+    cpu_seconds: float | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Shelf:
+    """The slots of one class.
+
+    Attributes:
+        kind: The class.
+        waiting: Ready, oldest first.
+        starting: How many are being started.
+        failures: Starts that failed one after another.
+        retry_at: When the next start may be tried.
+        error: What the last failed start said.
+    """
+
+    kind: PoolClass
+    waiting: deque[Waiting] = field(default_factory=deque)
+    starting: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    error: str = ""
+
+    @property
+    def lacks(self) -> int:
+        """How many more should be started."""
+        return self.kind.size - len(self.waiting) - self.starting
+
+
+def put_by(slot: Slot) -> Waiting:
+    """Note what a slot has used when it becomes ready."""
+    return Waiting(slot=slot, since=time.monotonic(), cpu_seconds=read_usage(slot.pid).cpu_seconds)
+
+
+def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str | None:
+    """Return why a slot must not be given away any more, or None.
+
+    Args:
+        engine: Where it runs.
+        waiting: The slot.
+        lease_seconds: How long it may wait.
+    """
+    slot = waiting.slot
+    idle = time.monotonic() - waiting.since
+    if idle > lease_seconds:
+        return "lease"
+    if any(_holds_something(slot, name) for name, _ in MOUNTS):
+        return "files"
+    poll = select.poll()
+    for stream in slot.channels.values():
+        poll.register(stream, select.POLLIN | select.POLLRDHUP)
+    if poll.poll(0):
+        return "channels"
+    try:
+        state = engine.state(slot.container)
+    except HostError:
+        return "engine"
+    if not state.running or (state.pid, state.started) != (slot.pid, slot.started):
+        return "state"
+    if state.visitors:
+        return "visitors"
+    if state.networks - {"none"} or state.image_id != slot.request.config.image_id:
+        return "configuration"
+    if host_config_digest(state.host_config, slot.folder) != slot.host_config_sha256:
+        return "configuration"
+    return _cpu_fault(waiting, idle)
+
+
+def _holds_something(slot: Slot, name: str) -> bool:
+    with os.scandir(slot.folder / name) as entries:
+        return next(entries, None) is not None
+
+
+def _cpu_fault(waiting: Waiting, idle: float) -> str | None:
+    if waiting.cpu_seconds is None:
+        return None
+    used = read_usage(waiting.slot.pid).cpu_seconds
+    share = _IDLE_CPU_SHARE_MAX.get(waiting.slot.request.config.runtime, 0.0)
+    if used is None or used - waiting.cpu_seconds > _IDLE_CPU_SECONDS_MAX + share * idle:
+        return "cpu"
+    return None
