@@ -1,0 +1,108 @@
+"""The warm pool on the real engine: same seal as cold, one job each, and nothing left of it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.integration.conftest import Host, containers, raw_engine
+
+JOB = ({"name": "greeting.txt"},)
+
+
+@contextmanager
+def pool(host: Host, *arguments: str) -> Iterator[dict[str, Any]]:
+    started = host.call("pool", "start", "--json", "--size", "1", *arguments)
+    assert started.code == 0, started.stderr
+    try:
+        yield started.json
+    finally:
+        assert host.call("pool", "stop").code == 0
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)
+
+
+def status(host: Host) -> dict[str, Any]:
+    return host.call("pool", "status", "--json").json
+
+
+def full(host: Host) -> bool:
+    return all(kind["ready"] == kind["size"] for kind in status(host)["classes"])
+
+
+def test_a_warm_run_releases_under_the_same_seal_as_a_cold_one(host: Host, home: Path) -> None:
+    job = host.script_job("hello", *JOB, seed=3)
+    with pool(host, str(job)) as started:
+        assert [kind["kind"] for kind in started["classes"]] == ["script", "inventory", "replay"]
+        warm, target = host.run(job)
+        assert warm.code == 0, warm.stderr
+        assert warm.json["sandbox"]["warm"] is True
+        cold = host.call("run", str(job), "--out", str(host.folder / "cold"), "--cold", "--json")
+        assert cold.json["sandbox"]["warm"] is False
+        for name in ("host_config_sha256",):
+            assert warm.json["sandbox"][name] == cold.json["sandbox"][name]
+        digests = [[a["sha256"] for a in done.json["artifacts"]] for done in (warm, cold)]
+        assert digests[0] == digests[1]
+        assert host.call("verify", str(target)).code == 0
+        until(lambda: full(host))
+        counts = status(host)["counts"]
+        assert (counts["hits"], counts["misses"], counts["discarded"]) == (2, 0, 0)
+        assert host.call("pool", "start").code == 21
+    assert containers() == ""
+    assert list((home / "run").iterdir()) == []
+    assert status(host)["status"] == "stopped"
+
+
+def test_a_container_that_somebody_ran_a_program_in_is_not_given_away(host: Host) -> None:
+    job = host.script_job("hello", *JOB)
+    with pool(host, str(job)):
+        engine = raw_engine()
+        mine = [
+            c for c in engine.containers(filters={"label": "sealed-executor.home"}) if c["Names"][0][1:] in containers()
+        ]
+        for container in mine:
+            visit = engine.exec_create(container["Id"], ["/usr/bin/python3.11", "-I", "-S", "-c", "pass"])
+            engine.exec_start(visit["Id"])  # has ended by now: what it left behind is CPU time
+        done, _ = host.run(job)
+        assert (done.code, done.json["sandbox"]["warm"]) == (0, False)
+        assert status(host)["discarded_for"] == {"cpu": 2}
+        until(lambda: full(host))
+
+
+def test_a_container_whose_limits_somebody_changed_is_not_given_away(host: Host) -> None:
+    job = host.script_job("hello", *JOB)
+    with pool(host, str(job)):
+        for container in raw_engine().containers(filters={"label": "sealed-executor.home"}):
+            if container["Names"][0][1:] in containers():
+                raw_engine().update_container(container["Id"], mem_limit="1g", memswap_limit="1g")
+        done, _ = host.run(job)
+        assert (done.code, done.json["sandbox"]["warm"]) == (0, False)
+        assert status(host)["discarded_for"] == {"configuration": 2}
+
+
+def test_a_warm_container_does_not_outlive_a_job_that_goes_wrong(host: Host) -> None:
+    job = host.script_job("sleep", limits={"wall_seconds": 2})
+    with pool(host, str(job)):
+        done, _ = host.run(job)
+        assert (done.code, done.json["status"], done.json["sandbox"]["warm"]) == (11, "timed_out", True)
+        until(lambda: full(host))
+    assert containers() == ""
+
+
+def test_what_a_killed_pool_leaves_is_gone_soon_after(host: Host, home: Path) -> None:
+    job = host.script_job("hello", *JOB)
+    started = host.call("pool", "start", "--json", "--size", "1", str(job))
+    assert containers() != ""
+    os.kill(started.json["pid"], signal.SIGKILL)
+    until(lambda: containers() == "" and list((home / "run").iterdir()) == [])
+    done, _ = host.run(job)
+    assert (done.code, done.json["sandbox"]["warm"]) == (0, False)
+    assert host.call("pool", "stop").code == 0
