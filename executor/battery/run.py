@@ -1,0 +1,76 @@
+"""Run attempts, each as a job of its own in the sandbox that every job gets."""
+
+import secrets
+import shutil
+
+from executor.battery.attempts import Attempt
+from executor.events import Events
+from executor.jobspec import JobSpec
+from executor.pipeline import plan_job
+from executor.plan import LaunchPlan
+from executor.sandbox.outcome import OutcomeKind
+from executor.sandbox.owner import claim_run_folder
+from executor.sandbox.session import RunResult
+from executor.stages import Context, Stages
+
+_MIB = 1 << 20
+_LIMITS = {
+    "cpus": 1.0,
+    "memory_bytes": 512 * _MIB,
+    "tmp_bytes": 32 * _MIB,
+    "pids": 100,
+    "wall_seconds": 60.0,
+    "idle_seconds": 30.0,
+    "log_bytes": _MIB,
+    "output_bytes": 8 * _MIB,
+    "output_file_bytes": 8 * _MIB,
+}
+
+
+def plan_attempt(attempt: Attempt, *, profile: str = "standard") -> LaunchPlan:
+    """Plan an attempt as the job that it is."""
+    spec = JobSpec.model_validate(
+        {
+            "apiVersion": "executor/v1",
+            "kind": "script",
+            "name": "attempt",
+            "code": {"path": "main.py"},
+            "outputs": [{"name": "out.txt", "required": False}],
+            "limits": _LIMITS | dict(attempt.limits),
+            "profile": profile,
+        }
+    )
+    return plan_job(spec, code=("0" * 64, "main.py"))
+
+
+def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: Context) -> tuple[RunResult, str]:
+    """Run an attempt in a container.
+
+    Returns:
+        How it ended, and what it sent if it got through; the empty string if not.
+
+    Raises:
+        HostError: The engine failed.
+    """
+    run_id = f"attempt-{secrets.token_hex(6)}"
+    folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
+    try:
+        for name in ("in", "code", "log"):
+            (folder / name).mkdir(mode=0o755)
+        (folder / "code/main.py").write_text(attempt.script)
+        stages = Stages(plan, image_id=image_id, run_id=run_id, folder=folder, context=context, events=Events(run_id))
+        result, artifacts = stages.run_job(folder / "log")
+        if result.outcome.kind is not OutcomeKind.SUCCEEDED:
+            return result, ""
+        return result, artifacts[0].path.read_text() if artifacts else "got through without a word"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def judge(attempt: Attempt, result: RunResult, sent: str) -> str | None:
+    """Return what is wrong with how an attempt ended, or None: it must fail, and for its reason."""
+    if sent:
+        return f"it got through: {sent[:100]}"
+    if attempt.reason not in result.outcome.reason:
+        return f"it failed for another reason: {result.outcome.reason[:200]}"
+    return None
