@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from executor.admission import check_engine
+from executor.admission import admit, check_engine
+from executor.battery.attempts import ATTEMPTS
+from executor.battery.run import plan_attempt, run_battery
 from executor.errors import ExecutorError, HostError
 from executor.exits import Exit
 from executor.home import Home, open_home
 from executor.recovery import recover
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
+from executor.stages import Context
 from images.errors import ImageError
 from images.lock import known_images, load_lock
 from policy.errors import PolicyError
 from policy.load import load_policy
 
-_PROFILE = "standard"
+PROFILE = "standard"
+_ATTEMPTS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +59,43 @@ class Report:
         }
 
 
-def examine() -> Report:
-    """Check this host and sweep."""
+def examine(*, deep: bool = False, profile: str = PROFILE, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Check this host and sweep.
+
+    Args:
+        deep: Also try to break out of the sandbox, in every way that the battery knows.
+        profile: Whose sandbox to try.
+        say: Told of each attempt.
+    """
     home = open_home()
     engine = _engine()
-    checks = [_no_torch(), _probe("policy", lambda: f"profile {_PROFILE}, sha256 {load_policy(_PROFILE).digest[:12]}")]
+    checks = [_no_torch(), _probe("policy", lambda: f"profile {PROFILE}, sha256 {load_policy(PROFILE).digest[:12]}")]
     if isinstance(engine, ExecutorError):
         checks.append(Check(name="engine", ok=False, detail=engine.message, hint=engine.hint))
         return Report(checks=tuple(checks), removed=tuple(_sweep(None, home)))
     checks.append(_probe("engine", lambda: _engine_detail(engine)))
     checks += [_probe(f"image {name}", _image_probe(engine, name)) for name in _images()]
+    if deep and all(check.ok for check in checks):
+        checks += _try_to_break_out(engine, home, profile, say)
     return Report(checks=tuple(checks), removed=tuple(_sweep(engine, home)))
+
+
+def _try_to_break_out(engine: Engine, home: Home, profile: str, say: Callable[[str], None]) -> list[Check]:
+    context = Context(home=home, engine=engine)
+    try:
+        admitted = admit(engine, plan_attempt(ATTEMPTS[0], profile=profile))
+    except ExecutorError as err:
+        return [Check(name="escape", ok=False, detail=err.message, hint=err.hint)]
+    found = run_battery(context, image_id=admitted.image_id, profile=profile, at_once=_ATTEMPTS_AT_ONCE, say=say)
+    return [
+        Check(
+            name=f"escape: {attempt.name}",
+            ok=wrong is None,
+            detail=wrong or "held",
+            hint="do not run untrusted jobs here" if wrong else "",
+        )
+        for attempt, wrong in found
+    ]
 
 
 def _engine() -> Engine | HostError:
@@ -79,7 +109,7 @@ def _engine() -> Engine | HostError:
 
 def _engine_detail(engine: Engine) -> str:
     info = engine.info()
-    check_engine(info, load_policy(_PROFILE).profile.runtime, ())
+    check_engine(info, load_policy(PROFILE).profile.runtime, ())
     cdi = "with CDI" if info.cdi else "no CDI, so no GPU jobs"
     return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}, {cdi}"
 
@@ -87,7 +117,7 @@ def _engine_detail(engine: Engine) -> str:
 def _images() -> tuple[str, ...]:
     """The images that jobs of the default profile may ask for; others are loaded by those who use them."""
     try:
-        allowed = load_policy(_PROFILE).profile.images
+        allowed = load_policy(PROFILE).profile.images
     except PolicyError:
         return ()  # the policy's own check says what is wrong with it
     return tuple(name for name in known_images() if name in allowed)

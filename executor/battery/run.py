@@ -2,8 +2,11 @@
 
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-from executor.battery.attempts import Attempt
+from executor.battery.attempts import ATTEMPTS, Attempt
+from executor.errors import ExecutorError
 from executor.events import Events
 from executor.jobspec import JobSpec
 from executor.pipeline import plan_job
@@ -74,3 +77,29 @@ def judge(attempt: Attempt, result: RunResult, sent: str) -> str | None:
     if attempt.reason not in result.outcome.reason:
         return f"it failed for another reason: {result.outcome.reason[:200]}"
     return None
+
+
+def run_battery(
+    context: Context, *, image_id: str, profile: str, at_once: int, say: Callable[[str], None]
+) -> Iterator[tuple[Attempt, str | None]]:
+    """Run every attempt, a few at a time, and yield each with what is wrong with how it ended.
+
+    Args:
+        context: The world.
+        image_id: Under which digest the engine has the image.
+        profile: Whose sandbox to try.
+        at_once: How many containers at once.
+        say: Told of each attempt as it ends, in the order of the battery.
+    """
+
+    def one(attempt: Attempt) -> str | None:
+        plan = plan_attempt(attempt, profile=profile)
+        try:
+            return judge(attempt, *run_attempt(attempt, plan, image_id=image_id, context=context))
+        except ExecutorError as err:
+            return f"it could not be tried: {err.message}"
+
+    with ThreadPoolExecutor(at_once) as workers:
+        for attempt, wrong in zip(ATTEMPTS, workers.map(one, ATTEMPTS), strict=True):
+            say(f"{attempt.family}: {attempt.name}: {wrong or 'held'}")
+            yield attempt, wrong

@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import sys
 from typing import TextIO
 
-from executor.doctor import examine
+from executor.doctor import PROFILE, examine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing yet."""
+    """Add how deep to look."""
+    parser.add_argument("--deep", action="store_true", help="also try to break out of the sandbox, in every known way")
+    parser.add_argument("--profile", default=PROFILE, help=f"whose sandbox to try (default {PROFILE})")
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Print the findings; fail where one of them would stop a run."""
-    report = examine()
+    report = examine(deep=args.deep, profile=args.profile, say=lambda text: print(text, file=sys.stderr, flush=True))
     if args.json:
         out.write(json.dumps(report.to_wire(), indent=2) + "\n")
     else:
