@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image registry demo test lint unit lock bench oracle clean
+.PHONY: setup engine image registry demo test lint unit lock bench soak oracle clean
 
 setup: $(VENV)/.ready
 
@@ -49,6 +49,11 @@ unit: setup
 # Measure, by hand: nothing here passes or fails on a time.
 bench: image
 	$(BIN)/python -m tests.bench.images
+	$(BIN)/python -m tests.bench.sandbox
+
+# A hundred hostile jobs, and a hundred executors killed at random moments: half an hour.
+soak: image
+	$(BIN)/python -m pytest -m soak -s tests/integration/test_soak.py
 
 # Hold the image's operating system layer against what an independent tool, mmdebstrap, makes of the same packages.
 oracle: image

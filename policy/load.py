@@ -5,7 +5,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,8 @@ from policy.model import OperatorRules, Profile
 
 _Model = TypeVar("_Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
+# Where a job runs. What may leave is the base profile's to say.
+_EXTENDING_MAY_SAY = frozenset({"schema", "name", "reason", "reviewer", "reviewed", "images", "runtime", "seccomp"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
     known = sorted(p.stem for p in (folder / "profiles").glob("*.toml"))
     if name not in known:
         raise PolicyFileError(f"no profile named {name!r}", hint=f"profiles: {', '.join(known)}")
-    profile = _read(folder / "profiles" / f"{name}.toml", Profile)
+    profile = _read_profile(folder / "profiles", name)
     if profile.name != name:
         raise PolicyFileError(f"profile file {name}.toml names itself {profile.name!r}")
     operators = {}
@@ -68,18 +70,47 @@ def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
     )
 
 
+def _read_profile(folder: Path, name: str) -> Profile:
+    """Read a profile, and the one that it extends: what it does not say, that one says."""
+    own = _parse(folder / f"{name}.toml")
+    if (base := own.pop("extends", None)) is None:
+        return _check(own, Profile, f"{name}.toml")
+    if not isinstance(base, str) or base == name or not (folder / f"{base}.toml").is_file():
+        raise PolicyFileError(f"profile {name!r} extends a profile that there is not: {base!r}")
+    if stray := sorted(set(own) - _EXTENDING_MAY_SAY):
+        raise PolicyFileError(
+            f"profile {name!r} extends {base!r} and may not change {stray[0]!r}",
+            hint=f"it may say: {', '.join(sorted(_EXTENDING_MAY_SAY))}",
+        )
+    below = _parse(folder / f"{base}.toml")
+    if "extends" in below:
+        raise PolicyFileError(f"profile {name!r} extends {base!r}, which extends another itself")
+    return _check(below | own, Profile, f"{name}.toml")
+
+
 def canonical_json(value: object) -> str:
     """Return JSON with sorted keys and no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _read(path: Path, model: type[_Model]) -> _Model:
+    return _check(_parse(path), model, path.name)
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
-        return model.model_validate(tomllib.loads(path.read_text()))
+        return tomllib.loads(path.read_text())
     except OSError as err:
         raise PolicyFileError(f"cannot read policy file {path.name}: {err.strerror}") from err
-    except (tomllib.TOMLDecodeError, ValidationError) as err:
+    except tomllib.TOMLDecodeError as err:
         raise PolicyFileError(f"policy file is malformed: {path.name}: {err}") from err
+
+
+def _check(document: dict[str, Any], model: type[_Model], name: str) -> _Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError as err:
+        raise PolicyFileError(f"policy file is malformed: {name}: {err}") from err
 
 
 def _read_json(path: Path) -> object:

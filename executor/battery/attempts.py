@@ -16,6 +16,8 @@ _SEND = "\nfrom worker.job import current\ncurrent().output('out.txt', str(resul
 _LIBC = "import ctypes, os, shutil\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 _NOEXEC = "failed to map segment"
 _FILTERED = "Operation not permitted"
+_READ_ONLY = ("Read-only file system", "Permission denied")
+_OUT_OF_SIGHT = ("Permission denied", "No such file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +28,14 @@ class Attempt:
         name: What it tries, for people; unique.
         family: What it belongs to.
         code: Python, run as a job.
-        reason: What the outcome's reason must hold when it fails.
+        reasons: One of these must be in the outcome's reason when it fails. Kernels say no in different words.
         limits: Limits of the job that differ from the battery's own.
     """
 
     name: str
     family: str
     code: str
-    reason: str
+    reasons: tuple[str, ...]
     limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -79,34 +81,45 @@ def _frames(body: str) -> str:
     )
 
 
-def _family(family: str, *attempts: tuple[str, str, str] | tuple[str, str, str, Mapping[str, float]]) -> list[Attempt]:
+_Reasons = str | tuple[str, ...]
+_Row = tuple[str, str, _Reasons] | tuple[str, str, _Reasons, Mapping[str, float]]
+
+
+def _family(family: str, *rows: _Row) -> list[Attempt]:
     return [
-        Attempt(name=a[0], family=family, code=a[1], reason=a[2], limits=a[3] if len(a) == 4 else {}) for a in attempts
+        Attempt(
+            name=row[0],
+            family=family,
+            code=row[1],
+            reasons=(row[2],) if isinstance(row[2], str) else row[2],
+            limits=row[3] if len(row) == 4 else {},
+        )
+        for row in rows
     ]
 
 
 _FILESYSTEM = _family(
     "filesystem",
-    ("write to the root file system", "open('/x', 'w').write('x')\nresult = True", "Read-only file system"),
+    ("write to the root file system", "open('/x', 'w').write('x')\nresult = True", _READ_ONLY),
     (
         "write to the image's libraries",
         "open('/usr/lib/python3.11/os.py', 'a').write('#')\nresult = True",
         "Permission denied",
     ),
-    ("write to the job's code on the host", "open('/job/new.py', 'w').write('#')\nresult = True", "Read-only"),
-    ("write to the job's inputs on the host", "open('/in/new', 'w').write('#')\nresult = True", "Read-only"),
-    ("write beside the worker's socket on the host", "open('/run/executor/new', 'w')\nresult = True", "Read-only"),
+    ("write to the job's code on the host", "open('/job/new.py', 'w').write('#')\nresult = True", _READ_ONLY),
+    ("write to the job's inputs on the host", "open('/in/new', 'w').write('#')\nresult = True", _READ_ONLY),
+    ("write beside the worker's socket on the host", "open('/run/executor/new', 'w')\nresult = True", _READ_ONLY),
     ("make a device node", f"{_LIBC}os.mknod('/tmp/null', 0o20666, os.makedev(1, 3))\nresult = True", _FILTERED),
     ("see the root of process 1", "import os\nos.listdir('/proc/1/root/')\nresult = True", "Permission denied"),
     (
         "read what the kernel tells of its timers",
         "data = open('/proc/timer_list').read()\nassert data, 'it is masked'\nresult = True",
-        "it is masked",
+        ("it is masked", "No such file"),
     ),
     (
         "open a kernel setting for writing",
         "open('/proc/sys/kernel/core_pattern', 'r+')\nresult = True",
-        "Permission denied",
+        _OUT_OF_SIGHT,
     ),
     ("mount a file system", _call(165, "b'none'", "b'/tmp'", "b'tmpfs'", "0", "None"), _FILTERED),
     ("open a tree by the new mount interface", _call(428, "-100", "b'/'", "0"), _FILTERED),
@@ -130,7 +143,7 @@ _NETWORK = _family(
     (
         "send to an address outside",
         "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('198.51.100.1', 9))\nresult = True",
-        "Network is unreachable",
+        ("Network is unreachable", "No route to host"),
     ),
     ("open a raw socket", "import socket\nsocket.socket(2, socket.SOCK_RAW, 1)\nresult = True", _FILTERED),
     ("open a packet socket", _socket(17, "RAW"), _FILTERED),
@@ -149,9 +162,9 @@ _PROCESS = _family(
     (
         "have capabilities",
         "status = dict(l.split(':\\t') for l in open('/proc/self/status').read().splitlines() if ':\\t' in l)\n"
-        "assert any(int(status[n], 16) for n in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb', 'CapBnd')), 'it has none'\n"
+        "assert any(int(status.get(n, '0'), 16) for n in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb', 'CapBnd')), 'none'\n"
         "result = True",
-        "it has none",
+        "none",
     ),
     (
         "gain privileges by a program",
@@ -246,7 +259,7 @@ _NATIVE = _family(
         "load a library from a file without a name",
         f"{_LIBC}fd = os.open('/tmp', os.O_TMPFILE | os.O_RDWR)\nos.write(fd, open({_LIBRARY!r}, 'rb').read())\n"
         "result = bool(ctypes.CDLL(f'/proc/self/fd/{fd}'))",
-        _NOEXEC,
+        (_NOEXEC, "Operation not supported"),
     ),
     (
         "load a library of operators",

@@ -74,7 +74,7 @@ def judge(attempt: Attempt, result: RunResult, sent: str) -> str | None:
     """Return what is wrong with how an attempt ended, or None: it must fail, and for its reason."""
     if sent:
         return f"it got through: {sent[:100]}"
-    if attempt.reason not in result.outcome.reason:
+    if not any(reason in result.outcome.reason for reason in attempt.reasons):
         return f"it failed for another reason: {result.outcome.reason[:200]}"
     return None
 

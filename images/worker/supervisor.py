@@ -27,6 +27,7 @@ _SAMPLE_SECONDS = 1.0
 _REAPED_AT_ONCE_MAX = 64
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _TMP = "/tmp"
+_IGNORED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
 
 
 def main() -> NoReturn:
@@ -59,13 +60,15 @@ def _close_to_the_job() -> None:
     """Shut the ways in which a process of the same user could reach into this one.
 
     A process that is not dumpable gives nobody its /proc/1/mem and /proc/1/fd. The engine's own pipes would be a way
-    to print past the limit, and Python would die of SIGINT: without a handler the kernel drops what the job sends.
+    to print past the limit. Signals without a handler are dropped by the kernel when they come from the job; Python
+    brings a handler for SIGINT, and gVisor drops none, so all that can be are ignored.
     """
     _set_dumpable(0)
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _set_dumpable(value: int) -> None:
@@ -174,7 +177,10 @@ def _become_job(prepare: dict[str, Any], channels: dict[bytes, socket.socket]) -
     try:
         signal.set_wakeup_fd(-1)
         _set_dumpable(1)  # its own /proc/self is the job's to use
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (*_IGNORED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as Python has them
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(channels[b"O"].fileno(), 1)
         os.dup2(channels[b"E"].fileno(), 2)

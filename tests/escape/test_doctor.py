@@ -13,9 +13,9 @@ from executor.doctor import examine
 from executor.exits import Exit
 
 pytestmark = pytest.mark.engine
-HOLDS = Attempt(name="fail", family="x", code="raise ValueError('held back')", reason="held back")
-ESCAPES = Attempt(name="get through", family="x", code="result = 'free'", reason="held back")
-OTHERWISE = Attempt(name="stumble", family="x", code="raise ValueError('clumsy')", reason="held back")
+HOLDS = Attempt(name="fail", family="x", code="raise ValueError('held back')", reasons=("held back",))
+ESCAPES = Attempt(name="get through", family="x", code="result = 'free'", reasons=("held back",))
+OTHERWISE = Attempt(name="stumble", family="x", code="raise ValueError('clumsy')", reasons=("held back",))
 
 
 def test_every_attempt_is_reported_as_held_on_this_host() -> None:

@@ -33,7 +33,7 @@ Tried = tuple[str, str]
 
 def attempt(home: Path, code: str) -> Tried:
     """Run code in a job's container; return what it sent, and how it failed."""
-    tried = Attempt(name="x", family="x", code=code, reason="")
+    tried = Attempt(name="x", family="x", code=code, reasons=())
     plan, context = plan_attempt(tried), Context(home=Home(home), engine=DockerEngine())
     result, sent = run_attempt(tried, plan, image_id=plan.job.image_id, context=context)
     return sent, result.outcome.reason

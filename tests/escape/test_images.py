@@ -26,7 +26,7 @@ HEALTH = {"Healthcheck": {"Test": CHECK, "Interval": 10**9, "Timeout": 10**9, "R
 @pytest.fixture
 def brought(request: pytest.FixtureRequest) -> Iterator[str]:
     """An image with the pinned one's files and something more in its configuration."""
-    plan = plan_attempt(Attempt(name="x", family="x", code="", reason=""))
+    plan = plan_attempt(Attempt(name="x", family="x", code="", reasons=()))
     engine = raw_engine()
     container = engine.create_container(plan.job.image_id, entrypoint=["/nonexistent"])["Id"]
     more = request.param
@@ -38,7 +38,7 @@ def brought(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def attempt(home: Path, image_id: str, code: str, reason: str) -> tuple[str, str | None]:
     """Run code in a container of an image that was never admitted; return what it sent and what is wrong with that."""
-    tried = Attempt(name="x", family="image configuration", code=code, reason=reason)
+    tried = Attempt(name="x", family="image configuration", code=code, reasons=(reason,))
     plan = plan_attempt(tried)
     context = Context(home=Home(home), engine=DockerEngine())
     result, sent = run_attempt(tried, plan, image_id=image_id, context=context)
@@ -57,7 +57,7 @@ def weaken(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
 
 def refused(image_id: str, words: str) -> None:
     """Admission refuses the image, whatever its digest."""
-    plan = plan_attempt(Attempt(name="x", family="x", code="", reason=""))
+    plan = plan_attempt(Attempt(name="x", family="x", code="", reasons=()))
     found = DockerEngine().image(image_id)
     assert found is not None
     with pytest.raises(ImageMismatchError, match="in place of"):

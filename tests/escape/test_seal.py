@@ -61,7 +61,7 @@ result = json.dumps({
 
 
 def probe(home: Path) -> dict[str, Any]:
-    attempt = Attempt(name="probe", family="probe", code=PROBE, reason="")
+    attempt = Attempt(name="probe", family="probe", code=PROBE, reasons=())
     plan, context = plan_attempt(attempt), Context(home=Home(home), engine=DockerEngine())
     result, sent = run_attempt(attempt, plan, image_id=plan.job.image_id, context=context)
     assert sent, result.outcome.reason
