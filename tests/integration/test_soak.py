@@ -24,6 +24,7 @@ from tests.integration.conftest import Host, containers, disk_bytes, raw_engine
 SEED = 4
 KILL_SECONDS_MAX = 2.0
 INSPECT_SECONDS_MAX = 0.1
+GONE_SECONDS = 1.5
 CAPS_BYTES = 4 * ((8 << 20) + (1 << 20) + (1 << 20))  # outputs and text of four jobs, and their own few small files
 
 
@@ -142,11 +143,14 @@ def test_an_executor_killed_at_any_moment_leaves_nothing_and_its_key_gives_one_r
             time.sleep(dice.uniform(0, whole * 1.1))
             process.send_signal(signal.SIGKILL)
         ended = time.monotonic()
-        # The deadline of a job is its limit; what is left of a run whose executor died goes long before.
-        while not gone(host, home) and time.monotonic() < ended + 30 + 5:
+        # A job's deadline is its limit; what is left of a run whose executor died goes long before. The engine may
+        # still be making what the dead one asked for, so nothing counts as gone that is not so for a while.
+        since = 0.0
+        while time.monotonic() < ended + 30 + 5 and (not since or time.monotonic() - since < GONE_SECONDS):
+            since = (since or time.monotonic()) if gone(host, home) else 0.0
             time.sleep(0.05)
-        slowest = max(slowest, time.monotonic() - ended)
-        assert gone(host, home)
+        assert since, "something is left"
+        slowest = max(slowest, since - ended)
         states.append(target.exists())
         if target.exists():
             assert host.call("verify", str(target)).code == 0
