@@ -75,7 +75,7 @@ def _read_profile(folder: Path, name: str) -> Profile:
     own = _parse(folder / f"{name}.toml")
     if (base := own.pop("extends", None)) is None:
         return _check(own, Profile, f"{name}.toml")
-    if not isinstance(base, str) or base == name or not (folder / f"{base}.toml").is_file():
+    if base == name or base not in {p.stem for p in folder.glob("*.toml")}:
         raise PolicyFileError(f"profile {name!r} extends a profile that there is not: {base!r}")
     if stray := sorted(set(own) - _EXTENDING_MAY_SAY):
         raise PolicyFileError(

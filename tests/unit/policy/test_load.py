@@ -106,3 +106,47 @@ def test_the_seccomp_profile_restricts_socket_families_and_new_namespaces() -> N
     assert clone["args"][0] == {"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
     (clone3,) = [s for s in syscalls if s["names"] == ["clone3"]]
     assert (clone3["action"], clone3["errnoRet"]) == ("SCMP_ACT_ERRNO", 38)
+
+
+def extend(folder: Path, text: str, *, name: str = "mine", base: str = "standard") -> None:
+    head = f'schema = "executor.policy-profile/v1"\nextends = "{base}"\nname = "{name}"\nreason = "for a test"\n'
+    rest = 'reviewer = "security-review"\nreviewed = 2026-11-24\n'
+    (folder / "profiles" / f"{name}.toml").write_text(head + rest + text)
+
+
+def test_a_profile_that_extends_another_says_where_a_job_runs_and_nothing_else(folder: Path) -> None:
+    extend(folder, 'runtime = "crun"\n')
+    base, mine = load_policy("standard", folder=folder), load_policy("mine", folder=folder)
+    assert (base.profile.runtime, mine.profile.runtime) == ("runc", "crun")
+    assert mine.profile.ceilings == base.profile.ceilings
+    assert mine.operators == base.operators
+    assert mine.digest != base.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'network = "none"\n',
+        "onnx_opset = { min = 1, max = 99 }\n",
+        "[ceilings]\ncpus = 999.0\n",
+        '[[format]]\nformat = "x"\n',
+    ],
+)
+def test_a_profile_that_extends_another_may_not_change_what_may_leave(folder: Path, text: str) -> None:
+    extend(folder, text)
+    with pytest.raises(PolicyFileError, match="may not change"):
+        load_policy("mine", folder=folder)
+
+
+@pytest.mark.parametrize("base", ["nowhere", "mine", "../profiles/standard"])
+def test_a_profile_that_extends_none_that_there_is_is_refused(folder: Path, base: str) -> None:
+    extend(folder, "", base=base)
+    with pytest.raises(PolicyFileError, match="extends a profile that there is not"):
+        load_policy("mine", folder=folder)
+
+
+def test_profiles_extend_one_level_only(folder: Path) -> None:
+    extend(folder, "")
+    extend(folder, "", name="deeper", base="mine")
+    with pytest.raises(PolicyFileError, match="extends another itself"):
+        load_policy("deeper", folder=folder)
