@@ -80,9 +80,7 @@ def test_an_image_that_brings_what_it_must_not_is_refused(change: dict[str, Any]
 
 
 def test_the_cuda_image_is_admitted_and_gets_its_device_by_cdi_alone() -> None:
-    """Under a profile that allows it, which there is not yet."""
-    policy = load_policy("standard")
-    allowing = replace(policy, profile=policy.profile.model_copy(update={"images": ("cuda",)}))
+    allowing = load_policy("cuda")
     lock = load_lock("cuda")
     cuda = plan_launch(spec(gpus=["nvidia.com/gpu=0"]), image=lock, policy=allowing, code=None)
     facts = replace(FACTS, image_id=lock.expect.image_id, env=lock.recipe.env)
