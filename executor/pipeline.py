@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,12 @@ from typing import Any
 from executor import __version__, gate
 from executor.admission import Admitted, admit
 from executor.canonical import digest_of
-from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, RequestError
+from executor.errors import Cancelled, ExecutorError, HostError
 from executor.events import Events
 from executor.exits import Exit
-from executor.home import Home
-from executor.jobspec import JobSpec, load_job
 from executor.limits import limits_wire
-from executor.plan import LaunchPlan, plan_launch
+from executor.plan import LaunchPlan
+from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
 from executor.record import RECORD, write_record
 from executor.recovery import recover, settle
@@ -36,68 +35,15 @@ from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import claim_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
-from executor.transfer.inputs import CodeTree, InputStore, lay_out_code, locate, outside_of, read_code
+from executor.transfer.inputs import InputStore, lay_out_code, locate
 from executor.transfer.quarantine import Artifact
-from images.errors import LockError
-from images.lock import load_lock
 from policy.decision import Decision
-from policy.errors import PolicyError
-from policy.load import load_policy
 from signing.errors import SigningError
 from signing.local import LocalTrustDomain, open_or_create
 from signing.verify import Verified
 
 _METRICS_MAX = 256
 _WAIT_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A job file, read and planned. Nothing has been started."""
-
-    spec: JobSpec
-    base: Path
-    code: CodeTree | None
-    plan: LaunchPlan
-
-
-def prepare(job_file: Path, *, home: Home) -> Prepared:
-    """Read a job file and its code, and plan the run.
-
-    Args:
-        job_file: YAML or JSON.
-        home: The state directory, of which nothing may become an input.
-
-    Raises:
-        RequestError: The job is invalid.
-        ImageMismatchError: It names an image that is not pinned.
-    """
-    spec = load_job(job_file)
-    code = None
-    if spec.code:
-        code = read_code(outside_of(job_file.parent / spec.code.path, home.root, what="code"), spec.code.entry)
-    plan = plan_job(spec, code=(code.sha256, code.entry) if code else None)
-    for name, item in spec.inputs.items():
-        outside_of(locate(item.uri, job_file.parent), home.root, what=f"input {name!r}")
-    return Prepared(spec=spec, base=job_file.parent, code=code, plan=plan)
-
-
-def plan_job(spec: JobSpec, *, code: tuple[str, str] | None = None) -> LaunchPlan:
-    """Plan a parsed job, under the profile and with the image that it names.
-
-    Raises:
-        RequestError: The profile cannot be used, or does not allow what the job asks for.
-        ImageMismatchError: The image is not pinned.
-    """
-    try:
-        policy = load_policy(spec.profile)
-    except PolicyError as err:
-        raise RequestError(f"cannot use profile {spec.profile!r}: {err.message}", hint=err.hint) from err
-    try:
-        image = load_lock(spec.image)
-    except LockError as err:
-        raise ImageMismatchError(err.message, hint=err.hint) from err
-    return plan_launch(spec, image=image, policy=policy, code=code)
 
 
 def new_run_id() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from executor.home import open_home
-from executor.pipeline import prepare
+from executor.prepare import prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,11 +18,11 @@ from executor.admission import admit
 from executor.errors import HostError, RequestError
 from executor.home import Home, open_home
 from executor.jobspec import parse_job
-from executor.pipeline import plan_job, prepare
 from executor.plan import LaunchPlan
 from executor.pool.client import ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import SCHEMA, Pool, PoolSettings, starts_max
+from executor.prepare import plan_job, prepare
 from executor.reaper import Reaper
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine

@@ -17,10 +17,10 @@ from typing import Any
 
 from executor.events import Events
 from executor.home import Home
-from executor.pipeline import Prepared, prepare
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings, starts_max
+from executor.prepare import Prepared, prepare
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.owner import claim_run_folder
 from executor.stages import Context, Stages

@@ -8,7 +8,8 @@ import pytest
 from executor.errors import ImageMismatchError
 from executor.events import Events
 from executor.home import Home
-from executor.pipeline import Run, prepare
+from executor.pipeline import Run
+from executor.prepare import prepare
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from images.lock import load_lock

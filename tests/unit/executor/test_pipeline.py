@@ -12,7 +12,8 @@ from executor import pipeline
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
 from executor.events import Events, Subscriber
 from executor.home import Home
-from executor.pipeline import Run, prepare
+from executor.pipeline import Run
+from executor.prepare import prepare
 from executor.report import failure_wire, render_error
 from executor.stages import Context
 from signing.domain import TRUSTED_ROOT, identity_of
