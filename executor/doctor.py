@@ -13,6 +13,7 @@ from executor.errors import ExecutorError, HostError
 from executor.exits import Exit
 from executor.home import Home, open_home
 from executor.recovery import recover
+from executor.runs import Runs
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
 from executor.stages import Context
@@ -70,6 +71,7 @@ def examine(*, deep: bool = False, profile: str = PROFILE, say: Callable[[str], 
     home = open_home()
     engine = _engine()
     checks = [_no_torch(), _probe("policy", lambda: f"profile {PROFILE}, sha256 {load_policy(PROFILE).digest[:12]}")]
+    checks.append(_probe("state of runs", lambda: f"{len(Runs(home.runs_database).unfinished())} not ended"))
     if isinstance(engine, ExecutorError):
         checks.append(Check(name="engine", ok=False, detail=engine.message, hint=engine.hint))
         return Report(checks=tuple(checks), removed=tuple(_sweep(None, home)))

@@ -6,6 +6,8 @@ Everything that a stage may wait on has a limit, and whatever is raised on the w
 are gone afterwards and no half-made release has a name.
 """
 
+import contextlib
+import os
 import secrets
 import shutil
 import time
@@ -26,7 +28,7 @@ from executor.plan import LaunchPlan
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
 from executor.record import RECORD, write_record
-from executor.recovery import recover, settle
+from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, failure_wire, result_wire, status_of
 from executor.runs import Runs
@@ -81,6 +83,8 @@ class Run:
         self._events = events
         self._key = key
         self._runs = Runs(context.home.runs_database)
+        self._owner = this_process(deadline=time.time() + prepared.plan.longest_seconds)
+        self._named: str | None = None  # sha256 of the manifest of the release that has, or is about to get, its name
         self._started = context.now()
         self._input_bytes = 0
         self._report: dict[str, Any] = {
@@ -103,62 +107,96 @@ class Run:
             SigningError: The release or the record could not be signed.
             Cancelled: Somebody asked to stop while another run of the same key was under way.
         """
-        if (first := self._begin()) is not None:
-            self._events.emit("replayed", first_run_id=first["run_id"])
-            return first | {"replayed": True}
         try:
+            if (first := self._begin()) is not None:
+                self._events.emit("replayed", first_run_id=first["run_id"])
+                return first | {"replayed": True}
             result = self._execute()
         except BaseException as err:
-            self._runs.end(self._run_id, failure_wire(err))
+            if self._named is None:  # else the release stands, and whoever settles the run will find it so
+                with contextlib.suppress(HostError):
+                    self._runs.end(self._run_id, self._owner, failure_wire(err))
             raise
-        self._runs.end(self._run_id, result)
+        try:
+            self._runs.end(self._run_id, self._owner, result)
+        except HostError as err:  # what was done stands; the next one puts it down
+            self._events.emit("warning", message=f"{err.message}; the run itself ended as reported")
         return result
 
     def _begin(self) -> dict[str, Any] | None:
         """Claim the key; wait where another run has it; return that one's result if it has one."""
-        context = self._context
-        default = context.home.releases / self._run_id
-        named = str(self._target) if self._target != default else None
-        request = digest_of({"plan": self._plan.digest, "target": named})
+        context, waiting = self._context, False
         lost = HostError("the executor died before the run had ended", hint="run it again")
         record = self._record_wire(("lost", Exit.HOST_RETRYABLE)) | {"error": error_wire(lost)}
         while True:
             first = self._runs.begin(
                 self._run_id,
                 key=self._key,
-                request=request,
+                request=self._request_digest(),
                 target=self._target,
-                owner=this_process(deadline=time.time() + self._plan.longest_seconds),
+                owner=self._owner,
                 lost_record=record,
             )
             if first is None or first.result is not None:
                 return dict(first.result) if first is not None and first.result is not None else None
             if first.abandoned:
                 settle(first, self._runs, context.home, now=context.now)
-            elif context.cancelled():
+                continue
+            if context.cancelled():
                 raise Cancelled(f"cancelled while waiting for run {first.run_id}, which has the same key")
-            else:
-                time.sleep(_WAIT_SECONDS)
+            if not waiting:
+                self._events.emit("waiting", first_run_id=first.run_id)
+            waiting = True
+            time.sleep(_WAIT_SECONDS)
+
+    def _request_digest(self) -> str:
+        """What a key stands for: the job with its code and inputs by digest, and where its release shall be.
+
+        Not the plan: a retry is the same request also after an upgrade of the executor or of the policy.
+        """
+        job = self._prepared.spec.model_dump(mode="json", exclude={"inputs", "code"})
+        named = os.path.normpath(self._target) if self._target.parent != self._context.home.releases else None
+        code = list(self._plan.code) if self._plan.code else None
+        return digest_of({"job": job, "inputs": dict(self._plan.inputs), "code": code, "target": named})
 
     def _execute(self) -> dict[str, Any]:
         context = self._context
-        check_target(self._target)
-        domain = open_or_create(context.home.trust, now=context.now())
-        recover(context.engine, context.home, now=context.now)
-        admitted = admit(context.engine, self._plan)
-        self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
-        folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
-        log_folder = context.home.log / self._run_id
-        log_folder.mkdir(mode=0o700)
+        try:
+            check_target(self._target)
+            domain = open_or_create(context.home.trust, now=context.now())
+            recover(context.engine, context.home, now=context.now)
+            admitted = admit(context.engine, self._plan)
+            self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
+            folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
+            log_folder = context.home.log / self._run_id
+            log_folder.mkdir(mode=0o700)
+        except OSError as err:
+            raise HostError(f"the host failed: {err.strerror or err}") from err
         try:
             status = self._run(folder, log_folder, admitted, domain)
         finally:
-            if self._report["release"] is not None and "record" not in self._report:
-                withdraw(self._target, self._run_id)  # without a record there is no release either
+            if "record" not in self._report:
+                self._take_back()  # without a record there is no release either
             if context.pool is not None:
                 context.pool.close()
             shutil.rmtree(folder, ignore_errors=True)
         return self._result_wire(status)
+
+    def _take_back(self) -> None:
+        """Take the release's name away from it again, if it has it.
+
+        Raises:
+            HostError: It could not be: then it stands.
+        """
+        if self._named is None:
+            return
+        try:
+            if is_release(self._target, self._named):
+                withdraw(self._target, self._run_id)
+        except OSError as err:
+            raise HostError(f"the release could not be taken back: {self._target}: {err}") from err
+        self._named = self._report["release"] = None
+        self._report.pop("manifest_sha256", None)
 
     def _result_wire(self, status: Status) -> dict[str, Any]:
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
@@ -181,9 +219,11 @@ class Run:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
         except (ExecutorError, SigningError) as err:
+            self._take_back()
             self._fail(err, log_folder, domain)
             raise
         except OSError as err:
+            self._take_back()
             known = HostError(f"the host failed: {err.strerror or err}")
             self._fail(known, log_folder, domain)
             raise known from err
@@ -193,8 +233,12 @@ class Run:
     def _fail(self, error: ExecutorError | SigningError, log_folder: Path, domain: LocalTrustDomain) -> None:
         """Record an error, and have it say where."""
         self._report["error"] = error_wire(error)
-        self._record(log_folder, status_of(error), domain)
-        error.run_id, error.record = self._run_id, str(self._report["record"])
+        error.run_id, error.record = self._run_id, str(log_folder / RECORD)
+        try:
+            self._record(log_folder, status_of(error), domain, result=failure_wire(error))
+        except SigningError:
+            error.record = ""
+            raise
 
     def _journey(
         self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain
@@ -213,15 +257,12 @@ class Run:
             raise Cancelled("the run was cancelled")
         content = self._content(result, inspected, admitted.engine)
         status: Status = "released", Exit.RELEASED
-        claims: dict[str, Any] = {"release": str(self._target)}
 
         def before_naming(verified: Verified) -> None:
-            claims["manifest_sha256"] = verified.manifest_sha256
-            record = self._record_wire(status) | claims
-            result = self._result_wire(status) | claims | {"record": str(log_folder / RECORD)}
-            self._runs.note_release(
-                self._run_id, manifest_sha256=verified.manifest_sha256, record=record, result=result
-            )
+            self._report |= {"release": str(self._target), "manifest_sha256": verified.manifest_sha256}
+            self._named = verified.manifest_sha256
+            device = self._target.parent.stat().st_dev
+            self._note_end(log_folder, status, release=(verified.manifest_sha256, device))
 
         release(
             approved,
@@ -231,8 +272,7 @@ class Run:
             now=self._context.now,
             before_naming=before_naming,
         )
-        self._report |= claims
-        self._events.emit("released", path=str(self._target), manifest_sha256=claims["manifest_sha256"])
+        self._events.emit("released", path=str(self._target), manifest_sha256=self._named)
         return status
 
     def _complete(self, outcome: Outcome, artifacts: list[Artifact]) -> Outcome:
@@ -314,12 +354,31 @@ class Run:
         report["findings"] = [f.to_wire() for f in decision.findings]
         self._events.emit("decided", allowed=decision.allowed, findings=report["findings"])
 
-    def _record(self, log_folder: Path, status: Status, domain: LocalTrustDomain) -> None:
+    def _note_end(
+        self,
+        log_folder: Path,
+        status: Status,
+        *,
+        result: Mapping[str, Any] | None = None,
+        release: tuple[str, int] | None = None,
+    ) -> None:
+        """Put down what the run is about to have come to, so that it does not depend on this process."""
+        printed = self._result_wire(status) | {"record": str(log_folder / RECORD)}
+        self._runs.note_end(
+            self._run_id, self._owner, record=self._record_wire(status), result=result or printed, release=release
+        )
+
+    def _record(
+        self, log_folder: Path, status: Status, domain: LocalTrustDomain, *, result: Mapping[str, Any] | None = None
+    ) -> None:
         """Write and sign the record.
 
         Raises:
             SigningError: It could not be.
+            HostError: The state of runs cannot be used.
         """
+        if self._named is None:
+            self._note_end(log_folder, status, result=result)
         record, now = self._record_wire(status), self._context.now()
         try:
             path = write_record(log_folder, record, domain=domain, now=now)

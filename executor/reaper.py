@@ -11,23 +11,24 @@ import time
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from executor.errors import ExecutorError
+from executor.errors import HostError
 from executor.home import Home
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
 
-# The engine may still be about to make a container that the dead executor asked for.
-_QUIET_PASSES = 3
-_PASS_SECONDS = 1.0
-_SECONDS_MAX = 120.0
+# The engine may still be about to make a container that the dead executor asked for: it has a minute for that.
+_PASSES_SECONDS = (0.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 class Reaper:
     """Watches over this process until it is told that all is well."""
 
     def __init__(self, home: Home) -> None:
-        reader, self._writer = os.pipe()
-        self._pid = os.fork()
+        try:
+            reader, self._writer = os.pipe()
+            self._pid = os.fork()
+        except OSError as err:
+            raise HostError(f"no process can be started to watch over this one: {err.strerror}") from err
         if self._pid == 0:
             _be_reaper(reader, home)
         os.close(reader)
@@ -61,11 +62,16 @@ def _be_reaper(reader: int, home: Home) -> NoReturn:
 
 
 def _clean_up(home: Home) -> None:
-    quiet, deadline = 0, time.monotonic() + _SECONDS_MAX
-    while quiet < _QUIET_PASSES and time.monotonic() < deadline:
-        try:
-            done = recover(DockerEngine(), home, now=lambda: datetime.now(UTC))
-        except (ExecutorError, OSError):
-            done = ["not yet"]
-        quiet = 0 if done else quiet + 1
-        time.sleep(_PASS_SECONDS)
+    """Clean up several times over. Nobody hears of what goes wrong here; the next run tries again."""
+    for seconds in _PASSES_SECONDS:
+        time.sleep(seconds)
+        with contextlib.suppress(Exception):
+            recover(_engine(), home, now=lambda: datetime.now(UTC))
+
+
+def _engine() -> DockerEngine | None:
+    """The engine, if it answers: folders and records need none."""
+    try:
+        return DockerEngine()
+    except HostError:
+        return None

@@ -1,5 +1,6 @@
 """The run record: written and signed for every run that was admitted, releases, denials and failures alike."""
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -47,5 +48,13 @@ def is_recorded(folder: Path) -> bool:
 def _put(path: Path, data: bytes) -> None:
     """Write a whole file or none."""
     staged = path.with_name(f"{path.name}.partial")
-    staged.write_bytes(data)
+    with staged.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     staged.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

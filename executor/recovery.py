@@ -3,14 +3,19 @@
 Run at the start of every run, by `doctor`, and by the reaper that watches over each executor.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from executor.errors import HostError
 from executor.home import Home
-from executor.record import is_recorded, write_record
+from executor.record import RECORD, is_recorded, write_record
+from executor.release import staging_path
 from executor.runs import Runs, StoredRun
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import sweep, this_process
@@ -38,47 +43,79 @@ def recover(engine: Engine | None, home: Home, *, now: Callable[[], datetime]) -
     done = sweep(engine, home)
     runs = Runs(home.runs_database)
     for run in runs.unfinished():
-        if run.abandoned and (said := settle(run, runs, home, now=now)):
-            done.append(said)
+        if run.abandoned:
+            try:
+                said = settle(run, runs, home, now=now)
+            except HostError as err:  # this one must not stand in the way of other runs
+                said = f"not yet: {err.message}"
+            done += [said] if said else []
     return done
 
 
 def settle(run: StoredRun, runs: Runs, home: Home, *, now: Callable[[], datetime]) -> str:
-    """End a run whose executor died: as released where its release stands, as lost where it does not.
+    """End a run whose executor died: as what it had come to, or as lost where its release does not stand.
 
     Returns:
         What was found, or the empty string where somebody else is settling it.
 
     Raises:
-        HostError: The state of runs cannot be used.
+        HostError: It cannot be told what the run came to, or not be written. The run is as it was.
     """
-    if not runs.claim(run, this_process(deadline=now().timestamp() + _SETTLE_SECONDS)):
+    me = this_process(deadline=now().timestamp() + _SETTLE_SECONDS)
+    if not runs.claim(run, str(me)):
         return ""
-    if run.release_record is not None and run.release_result is not None and _stands(run):
-        record, said = run.release_record, f"run {run.run_id}: its release stands"
-    else:
-        record, said = run.lost_record, f"run {run.run_id}: lost"
-    folder = home.log / run.run_id
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if not is_recorded(folder):
-        try:
-            write_record(folder, record, domain=open_or_create(home.trust, now=now()), now=now())
-        except (SigningError, OSError) as err:
-            raise HostError(f"{said}, and its record could not be written and signed: {folder}") from err
-    if record is run.release_record and run.release_result is not None:
-        runs.end(run.run_id, run.release_result)
-    else:
-        runs.lose(run.run_id)
-    return said
-
-
-def _stands(run: StoredRun) -> bool:
-    """Whether the release that was about to get its name has it. It was verified before, and a name comes with all."""
     try:
-        return _sha256(run.target / MANIFEST) == run.manifest_sha256
-    except OSError:
+        if run.end_record is not None and run.end_result is not None and release_stands(run):
+            _see_recorded(run.end_record, home.log / run.run_id, home, now=now)
+            runs.end(run.run_id, me, run.end_result)
+            return f"run {run.run_id}: {run.end_record['status']}"
+        shutil.rmtree(staging_path(run.target, run.run_id), ignore_errors=True)
+        _see_recorded(run.lost_record, home.log / run.run_id, home, now=now)
+        runs.lose(run.run_id, me)
+    except BaseException:
+        with contextlib.suppress(HostError):
+            if (mine := runs.find(run.run_id)) is not None:
+                runs.claim(mine, run.owner)  # back to the dead, for the next one to try
+        raise
+    return f"run {run.run_id}: lost"
+
+
+def release_stands(run: StoredRun) -> bool:
+    """Whether the release that was about to get its name has it, if there is to be one.
+
+    It was verified before, and a name comes with all of it.
+
+    Raises:
+        HostError: Its file system is not there, or does not answer.
+    """
+    if run.manifest_sha256 is None:
+        return True
+    try:
+        if run.target.parent.stat().st_dev != run.target_device:
+            raise HostError(f"run {run.run_id}: the file system of its release is not mounted: {run.target}")
+        return is_release(run.target, run.manifest_sha256)
+    except OSError as err:
+        raise HostError(f"run {run.run_id}: cannot see whether its release stands: {run.target}: {err}") from err
+
+
+def is_release(target: Path, manifest_sha256: str) -> bool:
+    """Whether a directory is the release with this manifest.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        return hashlib.sha256((target / MANIFEST).read_bytes()).hexdigest() == manifest_sha256
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _see_recorded(record: Mapping[str, Any], folder: Path, home: Home, *, now: Callable[[], datetime]) -> None:
+    """Write a run's record, unless there is one that says the same."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if is_recorded(folder) and json.loads((folder / RECORD).read_bytes())["status"] == record["status"]:
+            return
+        write_record(folder, record, domain=open_or_create(home.trust, now=now()), now=now())
+    except (SigningError, OSError, ValueError, KeyError) as err:
+        raise HostError(f"the record of run {record['run_id']} could not be written and signed: {folder}") from err

@@ -59,6 +59,10 @@ def check_target(target: Path) -> None:
     Raises:
         RequestError: There is something at that path, or no folder to put it in.
     """
+    try:
+        str(target).encode()
+    except UnicodeEncodeError as err:
+        raise RequestError(f"the name of the release directory is not Unicode: {str(target)!r}") from err
     if target.exists() or target.is_symlink():
         raise RequestError(f"release directory exists already: {target}", hint="name a new one with --out")
     if not target.parent.is_dir():
@@ -181,11 +185,15 @@ def _write(path: Path, data: bytes) -> None:
 def _sync(folder: Path) -> None:
     """Have the disk hold everything before the name exists."""
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _rename(staging: Path, target: Path) -> None:
@@ -193,5 +201,6 @@ def _rename(staging: Path, target: Path) -> None:
         raise HostError(f"release directory appeared while the job ran: {target}")
     try:
         staging.rename(target)  # fails, and does not merge, if a folder with content came in between
+        _sync_one(target.parent)
     except OSError as err:
         raise HostError(f"cannot put the release in place: {target}: {err.strerror}") from err

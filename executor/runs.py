@@ -3,8 +3,8 @@
 A key stands for one request, and for one result once there is one that a retry could not change: then a second run with
 the same key gets the first one's result. Keys of runs that failed through the host's or the caller's doing are free.
 
-Before a release gets its name, what will be its record is put down here. So whoever comes after an executor that died
-knows whether the release stands, and can write the record that is missing.
+Before a release gets its name, and before any record is signed, what will be true then is put down here. So whoever
+comes after an executor that died knows what the run came to, and can write the record that is missing.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from executor.sandbox.owner import Owner, parse_owner
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
+_RETRY_SECONDS = 0.02
+_BROKEN = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 # What a retry of the same request could not change.
 _FINAL = frozenset(
@@ -41,16 +43,17 @@ CREATE TABLE runs (
     request TEXT NOT NULL,
     target TEXT NOT NULL,
     owner TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('running', 'releasing', 'ended', 'lost')),
+    state TEXT NOT NULL CHECK (state IN ('running', 'ending', 'ended', 'lost')),
     began REAL NOT NULL,
     ended REAL,
     lost_record TEXT NOT NULL,
-    release_record TEXT,
-    release_result TEXT,
+    end_record TEXT,
+    end_result TEXT,
     manifest_sha256 TEXT,
+    target_device INTEGER,
     result TEXT
 ) STRICT;
-CREATE INDEX unfinished ON runs (state) WHERE state IN ('running', 'releasing');
+CREATE INDEX unfinished ON runs (state) WHERE state IN ('running', 'ending');
 CREATE TABLE keys (
     key TEXT PRIMARY KEY,
     run_id TEXT NOT NULL REFERENCES runs
@@ -67,11 +70,12 @@ class StoredRun:
         request: Digest of what was asked.
         target: Where its release shall be.
         owner: The process that runs or settles it, as `Owner` writes itself.
-        state: `running`, `releasing`, `ended` or `lost`.
-        lost_record: The record to write if its executor dies.
-        release_record: The record to write if it dies once the release has its name.
-        release_result: The result to give in that case.
-        manifest_sha256: How to know that release, in hex.
+        state: `running`, `ending`, `ended` or `lost`.
+        lost_record: The record to write if its executor dies before it is ending.
+        end_record: The record to write once it is.
+        end_result: The result to give then.
+        manifest_sha256: How to know the release without which that is not true, in hex; None where there is none.
+        target_device: The file system that the release is on.
         result: What `run` printed.
     """
 
@@ -81,16 +85,17 @@ class StoredRun:
     owner: str
     state: str
     lost_record: Mapping[str, Any]
-    release_record: Mapping[str, Any] | None
-    release_result: Mapping[str, Any] | None
+    end_record: Mapping[str, Any] | None
+    end_result: Mapping[str, Any] | None
     manifest_sha256: str | None
+    target_device: int | None
     result: Mapping[str, Any] | None
 
     @property
     def abandoned(self) -> bool:
         """Whether nobody is working on it any more although it has not ended."""
         owner = parse_owner(self.owner)
-        return self.state in ("running", "releasing") and (owner is None or not owner.alive)
+        return self.state in ("running", "ending") and (owner is None or not owner.alive_here)
 
 
 def check_key(key: str) -> str:
@@ -159,33 +164,59 @@ class Runs:
                 db.execute("INSERT INTO keys VALUES (?, ?)", (key, run_id))
         return None
 
-    def note_release(
-        self, run_id: str, *, manifest_sha256: str, record: Mapping[str, Any], result: Mapping[str, Any]
+    def note_end(
+        self,
+        run_id: str,
+        owner: Owner,
+        *,
+        record: Mapping[str, Any],
+        result: Mapping[str, Any],
+        release: tuple[str, int] | None = None,
     ) -> None:
-        """Put down that a verified release is about to get its name, and what will be true once it has."""
-        with self._transaction() as db:
-            db.execute(
-                "UPDATE runs SET state = 'releasing', manifest_sha256 = ?, release_record = ?, release_result = ?"
-                " WHERE run_id = ?",
-                (manifest_sha256, json.dumps(record), json.dumps(result), run_id),
-            )
+        """Put down what a run is about to have come to.
 
-    def end(self, run_id: str, result: Mapping[str, Any]) -> None:
-        """Put down how a run ended. A result that a retry could change frees the key."""
-        self._finish(run_id, "ended", result, final=result["exit_code"] in _FINAL)
+        Args:
+            run_id: The run.
+            owner: Whose it must still be.
+            record: The record that is about to be signed.
+            result: What will be printed.
+            release: Where a release is about to get its name, without which none of this is true: sha256 of its
+                manifest in hex, and the device that it is on.
 
-    def lose(self, run_id: str) -> None:
-        """Put down that a run's executor died and that nothing came of it."""
-        self._finish(run_id, "lost", None, final=False)
+        Raises:
+            HostError: Somebody else has settled the run meanwhile.
+        """
+        manifest_sha256, device = release or (None, None)
+        self._change(
+            run_id,
+            str(owner),
+            "state = 'ending', manifest_sha256 = ?, target_device = ?, end_record = ?, end_result = ?",
+            (manifest_sha256, device, json.dumps(record), json.dumps(result)),
+        )
 
-    def claim(self, run: StoredRun, owner: Owner) -> bool:
-        """Take over an abandoned run, to settle it. False if somebody else was faster."""
-        with self._transaction() as db:
-            change = db.execute(
-                "UPDATE runs SET owner = ? WHERE run_id = ? AND owner = ? AND state IN ('running', 'releasing')",
-                (str(owner), run.run_id, run.owner),
-            )
-        return change.rowcount == 1
+    def end(self, run_id: str, owner: Owner, result: Mapping[str, Any]) -> None:
+        """Put down how a run ended. A result that a retry could change frees the key.
+
+        Raises:
+            HostError: Somebody else has settled the run meanwhile.
+        """
+        self._finish(run_id, owner, "ended", result, final=result["exit_code"] in _FINAL)
+
+    def lose(self, run_id: str, owner: Owner) -> None:
+        """Put down that a run's executor died and that nothing came of it.
+
+        Raises:
+            HostError: Somebody else has settled the run meanwhile.
+        """
+        self._finish(run_id, owner, "lost", None, final=False)
+
+    def claim(self, run: StoredRun, owner: str) -> bool:
+        """Take over an unfinished run, to settle it, or give it back. False if somebody else was faster."""
+        try:
+            self._change(run.run_id, run.owner, "owner = ?", (owner,))
+        except _FencedError:
+            return False
+        return True
 
     def find(self, run_id: str) -> StoredRun | None:
         """Return a run."""
@@ -196,26 +227,32 @@ class Runs:
     def unfinished(self) -> list[StoredRun]:
         """Return the runs that have not ended, abandoned ones among them."""
         with self._transaction() as db:
-            rows = db.execute(f"{_SELECT} WHERE state IN ('running', 'releasing')").fetchall()
+            rows = db.execute(f"{_SELECT} WHERE state IN ('running', 'ending')").fetchall()
         return [_stored(row) for row in rows]
 
-    def _finish(self, run_id: str, state: str, result: Mapping[str, Any] | None, *, final: bool) -> None:
+    def _finish(self, run_id: str, owner: Owner, state: str, result: Mapping[str, Any] | None, *, final: bool) -> None:
+        values = (state, time.time(), json.dumps(result) if result is not None else None)
+        change = "state = ?, ended = ?, result = ?, end_record = NULL, end_result = NULL"
+        self._change(run_id, str(owner), change, values, free_key=not final)
+
+    def _change(self, run_id: str, owner: str, change: str, values: tuple[Any, ...], *, free_key: bool = False) -> None:
+        """Change an unfinished run that still is this owner's."""
         with self._transaction() as db:
-            db.execute(
-                "UPDATE runs SET state = ?, ended = ?, result = ?, release_record = NULL, release_result = NULL"
-                " WHERE run_id = ?",
-                (state, time.time(), json.dumps(result) if result is not None else None, run_id),
+            done = db.execute(
+                f"UPDATE runs SET {change} WHERE run_id = ? AND owner = ? AND state IN ('running', 'ending')",  # noqa: S608
+                (*values, run_id, owner),
             )
-            if not final:
+            if done.rowcount != 1:
+                raise _FencedError(f"run {run_id} has been settled by somebody else")
+            if free_key:
                 db.execute("DELETE FROM keys WHERE run_id = ?", (run_id,))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One connection and one transaction, on the disk when it is over."""
         try:
-            db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
-            with contextlib.closing(db):
-                db.execute("PRAGMA journal_mode = WAL")
+            with contextlib.closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+                _write_ahead(db)
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
@@ -226,17 +263,38 @@ class Runs:
                     raise
                 db.execute("COMMIT")
         except sqlite3.Error as err:
-            raise HostError(f"the state of runs cannot be used: {self._path}: {err}") from err
+            broken = getattr(err, "sqlite_errorname", "").startswith(_BROKEN)
+            raise (UnsupportedError if broken else HostError)(
+                f"the state of runs cannot be used: {self._path}: {err}",
+                hint="make it writable, or move it away: runs that ended are in log/" if broken else "",
+            ) from err
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. Of several that are the first to do so, SQLite lets all but one fail at once."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as err:
+            if "locked" not in str(err) or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
+class _FencedError(HostError):
+    """The run is not this process's any more."""
 
 
 _SELECT = (
-    "SELECT run_id, request, target, owner, state, lost_record, release_record, release_result, manifest_sha256, result"
-    " FROM runs"
+    "SELECT run_id, request, target, owner, state, lost_record, end_record, end_result, manifest_sha256,"
+    " target_device, result FROM runs"
 )
 
 
 def _stored(row: tuple[Any, ...]) -> StoredRun:
-    run_id, request, target, owner, state, lost_record, release_record, release_result, manifest_sha256, result = row
+    run_id, request, target, owner, state, lost_record, end_record, end_result, manifest_sha256, device, result = row
     return StoredRun(
         run_id=run_id,
         request=request,
@@ -244,8 +302,9 @@ def _stored(row: tuple[Any, ...]) -> StoredRun:
         owner=owner,
         state=state,
         lost_record=json.loads(lost_record),
-        release_record=json.loads(release_record) if release_record else None,
-        release_result=json.loads(release_result) if release_result else None,
+        end_record=json.loads(end_record) if end_record else None,
+        end_result=json.loads(end_result) if end_result else None,
         manifest_sha256=manifest_sha256,
+        target_device=device,
         result=json.loads(result) if result else None,
     )

@@ -51,6 +51,10 @@ def describe(event: dict[str, Any]) -> str | None:
         return "\n".join(lines)
     if name == "collected":
         return f"outputs received: {len(event['artifacts'])}"
+    if name == "warning":
+        return f"warning: {event['message']}"
+    if name in ("waiting", "replayed"):
+        return f"{'waiting for' if name == 'waiting' else 'returning the result of'} run {event['first_run_id']}"
     if name == "released":
         return f"released: {event['path']}"
     return _LINES.get(name)

@@ -54,14 +54,23 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
             events.emit("result", result=failure_wire(err))
             raise
         events.emit("result", result=result)
-        for reason in events.lost:
-            print(f"warning: an event stream ended early: {reason}", file=sys.stderr)
-    print(f"record: {result['record']}", file=sys.stderr)
+        talk = [f"warning: an event stream ended early: {reason}" for reason in events.lost]
+    _say(sys.stderr, "\n".join([*talk, f"record: {result['record']}"]))
     if args.json:
-        out.write(json.dumps(result, indent=2) + "\n")
+        _say(out, json.dumps(result, indent=2))
     elif args.events != "-" and result["release"]:
-        out.write(result["release"] + "\n")
+        _say(out, result["release"])
     return int(result["exit_code"])
+
+
+def _say(stream: TextIO, text: str) -> None:
+    """Write a line. The run has ended as it has: a reader that has gone, or a full disk, must not change its code."""
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except OSError as err:
+        if stream is not sys.stderr:
+            _say(sys.stderr, f"warning: the result could not be written: {err.strerror}")
 
 
 def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any]:

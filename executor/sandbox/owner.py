@@ -53,6 +53,11 @@ class Owner:
             return _start_time(self.pid) == self.started
         return time.time() < self.deadline + _OVERDUE_SECONDS
 
+    @property
+    def alive_here(self) -> bool:
+        """The same of the owner of something on this machine's own disk: nobody of another boot is left to own it."""
+        return self.boot_id == _boot_id() and self.alive
+
 
 def this_process(*, deadline: float) -> Owner:
     """Return this process as an owner."""
@@ -107,7 +112,7 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
     removed = []
     for container in engine.owned(home_label(home)) if engine is not None else []:
         owner = _container_owner(container, home)
-        if engine is not None and owner is not None and not owner.alive:
+        if engine is not None and owner is not None and not owner.alive and _container_owner(container, home) == owner:
             with contextlib.suppress(HostError):  # the next sweep tries again
                 engine.remove(container.container_id)
                 removed.append(f"container {container.name}")
@@ -137,7 +142,7 @@ def _is_abandoned(folder: Path) -> bool:
     owner = _folder_owner(folder)
     if owner is None:  # its owner may be between making the folder and signing it
         return time.time() - folder.stat().st_mtime >= _UNCLAIMED_SECONDS
-    return not owner.alive
+    return not owner.alive_here and _folder_owner(folder) == owner  # and it was not handed over in between
 
 
 def _remove_staging(run_folder: Path) -> list[str]:

@@ -145,6 +145,11 @@ def outside_of(path: Path, home: Path, *, what: str) -> Path:
     return path
 
 
+def is_native(head: bytes) -> bool:
+    """Whether the dynamic loader would take a file for a library or program, by its first four bytes."""
+    return head.startswith(_ELF)
+
+
 def refuse_native(data: bytes, *, what: str) -> None:
     """Refuse a file that the dynamic loader would load.
 
@@ -154,7 +159,7 @@ def refuse_native(data: bytes, *, what: str) -> None:
     Raises:
         RequestError: It is one.
     """
-    if data.startswith(_ELF):
+    if is_native(data):
         raise RequestError(
             f"{what} is a native library or program (ELF)", hint="native code comes from the image alone"
         )

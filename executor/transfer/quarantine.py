@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from executor.errors import JobError
+from executor.transfer.inputs import is_native
+
+_HEAD_BYTES = 4
 
 
 class LimitExceededError(JobError):
@@ -133,6 +136,7 @@ class _OpenArtifact:
         self.name, self.role, self.size, self.path = name, role, size, path
         self._digest = hashlib.sha256()
         self._written = 0
+        self._head = b""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         # World-readable inside a private folder: the inspecting container reads it under another user.
         self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o644), "wb")
@@ -141,6 +145,7 @@ class _OpenArtifact:
     def write(self, data: bytes) -> None:
         if self._written + len(data) > self.size:
             raise JobError(f"output {self.name!r} is longer than the {self.size} bytes announced")
+        self._head = (self._head + data)[:_HEAD_BYTES] if self._written < _HEAD_BYTES else self._head
         self._file.write(data)
         self._digest.update(data)
         self._written += len(data)
@@ -150,6 +155,9 @@ class _OpenArtifact:
         actual = self._digest.hexdigest()
         if self._written != self.size:
             raise JobError(f"output {self.name!r} has {self._written} bytes, announced were {self.size}")
+        if is_native(self._head):
+            # Inspections see it in a mount that a runtime may have made executable.
+            raise JobError(f"output {self.name!r} is a native library or program")
         if claimed != actual:
             raise JobError(f"output {self.name!r} does not have the digest that the job claims")
         return Artifact(name=self.name, role=self.role, size=self._written, sha256=actual, path=self.path)

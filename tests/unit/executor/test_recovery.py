@@ -1,6 +1,7 @@
 """After an executor that died: its run is recorded as what it came to, and a release stands or is not there."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from executor.errors import Cancelled, RequestError
+from executor import pipeline as pipeline_module
+from executor import release as release_module
+from executor.errors import Cancelled, HostError, RequestError
 from executor.recovery import recover
 from executor.runs import Runs
 from executor.sandbox import owner as owner_module
@@ -155,6 +158,7 @@ def test_waiting_for_a_run_with_the_same_key_can_be_cancelled(world: World) -> N
     world.cancel = True
     with pytest.raises(Cancelled, match="has the same key"):
         world.run(key="k", run_id="run-2")
+    assert world.events[-1]["event"] != "waiting"  # cancelled before it had begun to wait
 
 
 def test_what_a_living_executor_runs_is_left_alone(world: World) -> None:
@@ -165,3 +169,100 @@ def test_what_a_living_executor_runs_is_left_alone(world: World) -> None:
     runs.begin("s", key=None, request="x", target=world.target, owner=dead, lost_record={"run_id": "s", "status": "x"})
     assert recover(None, world.home, now=now) == ["run s: lost"]
     assert [run.run_id for run in runs.unfinished()] == ["r"]
+
+
+def test_a_run_that_died_between_its_record_and_its_end_is_what_its_record_says(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    from tests.unit.executor.test_pipeline import EVIL_OPERATOR
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "end", lambda *_, **__: None)
+        assert world.run(job, inventory(EVIL_OPERATOR), key="k")["status"] == "denied"
+    forget()
+    assert recover(world.engine, world.home, now=now) == ["run run-1: denied"]
+    again = world.run(key="k", run_id="run-2")
+    assert (again["run_id"], again["status"], again["exit_code"], again["replayed"]) == ("run-1", "denied", 20, True)
+
+
+def test_a_record_that_says_otherwise_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    """As after a power cut in which the record reached the disk and the release's name did not."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "end", lambda *_, **__: None)
+        assert world.run(job, inventory(), replay(), key="k")["status"] == "released"
+    shutil.rmtree(world.target)
+    forget()
+    assert recover(world.engine, world.home, now=now) == ["run run-1: lost"]
+    assert world.record()["status"] == "lost"
+
+
+def test_where_it_cannot_be_seen_whether_a_release_stands_the_run_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        die(patch, "pipeline.write_record")
+        with pytest.raises(Died):
+            world.run(job, inventory(), replay(), key="k")
+    away = world.target.parent.with_name("away")
+    with Runs(world.home.runs_database)._transaction() as db:
+        (device,) = db.execute("SELECT target_device FROM runs").fetchone()
+        db.execute("UPDATE runs SET target_device = target_device + 1")  # as where nothing is mounted any more
+    forget()
+    (said,) = [s for s in recover(world.engine, world.home, now=now) if s.startswith("not yet")]
+    assert "not mounted" in said
+    with pytest.raises(HostError, match="not mounted"):
+        world.run(key="k", run_id="run-2")
+    with Runs(world.home.runs_database)._transaction() as db:
+        db.execute("UPDATE runs SET target_device = ?", (device,))
+    assert not away.exists()
+    assert world.run(key="k", run_id="run-3")["run_id"] == "run-1"
+
+
+def test_a_name_that_was_given_is_taken_back_where_the_run_is_interrupted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = release_module.release
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        original(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline_module, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.run(job, inventory(), replay(), key="k")
+    assert world.nothing_left()
+    monkeypatch.setattr(pipeline_module, "release", original)
+    assert world.run(job, inventory(), replay(), key="k", run_id="run-2")["status"] == "released"
+
+
+def test_what_cannot_be_put_down_at_the_end_changes_nothing_that_was_done(
+    world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise HostError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "end", full)
+        assert world.run(job, inventory(), replay(), key="k")["status"] == "released"
+    assert "no space left" in world.events[-1]["message"]
+    forget()
+    assert world.run(key="k", run_id="run-2")["run_id"] == "run-1"
+
+
+def test_a_directory_that_appears_under_the_releases_name_is_not_taken_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = release_module._rename
+
+    def late(staging: Any, target: Any) -> None:
+        target.mkdir()
+        (target / "theirs").write_text("x")
+        original(staging, target)
+
+    monkeypatch.setattr(release_module, "_rename", late)
+    with pytest.raises(HostError, match="appeared while"):
+        world.run(job, inventory(), replay())
+    assert (world.target / "theirs").read_text() == "x"
+    assert (world.record()["status"], world.record()["release"]) == ("host_fault", None)

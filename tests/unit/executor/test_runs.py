@@ -53,7 +53,7 @@ def test_a_key_of_another_request_is_refused(runs: Runs) -> None:
 @pytest.mark.parametrize("code", list(Exit))
 def test_a_result_that_a_retry_could_not_change_keeps_the_key(runs: Runs, code: Exit) -> None:
     begin(runs, "one")
-    runs.end("one", result(code))
+    runs.end("one", ME, result(code))
     found = begin(runs, "two")
     final = code in (0, 10, 11, 12, 13, 20)
     assert (found.result if found else None) == (result(code) if final else None)
@@ -64,19 +64,56 @@ def test_a_run_of_a_dead_executor_is_abandoned_and_claimed_once(runs: Runs) -> N
     found = begin(runs, "two")
     assert found is not None
     assert found.abandoned
-    assert [runs.claim(found, ME), runs.claim(found, ME)] == [True, False]
+    assert [runs.claim(found, str(ME)), runs.claim(found, str(ME))] == [True, False]
     assert not runs.unfinished()[0].abandoned
-    runs.lose("one")
+    runs.lose("one", ME)
     assert runs.unfinished() == []
     assert begin(runs, "two") is None
 
 
 def test_what_a_release_will_be_is_there_before_it_has_a_name(runs: Runs) -> None:
     begin(runs, "one")
-    runs.note_release("one", manifest_sha256="d", record={"status": "released"}, result=result(0))
+    runs.note_end("one", ME, record={"status": "released"}, result=result(0), release=("d", 7))
     (found,) = runs.unfinished()
-    assert (found.state, found.manifest_sha256) == ("releasing", "d")
-    assert (found.release_record, found.release_result) == ({"status": "released"}, result(0))
+    assert (found.state, found.manifest_sha256, found.target_device) == ("ending", "d", 7)
+    assert (found.end_record, found.end_result) == ({"status": "released"}, result(0))
+
+
+def test_a_run_that_was_settled_by_somebody_else_is_not_changed_any_more(runs: Runs) -> None:
+    begin(runs, "one", owner=DEAD)
+    (found,) = runs.unfinished()
+    runs.claim(found, str(ME))
+    with pytest.raises(HostError, match="settled by somebody else"):
+        runs.note_end("one", DEAD, record={}, result=result(0))
+    runs.lose("one", ME)
+    for owner in (DEAD, ME):
+        with pytest.raises(HostError, match="settled by somebody else"):
+            runs.end("one", owner, result(0))
+    lost = runs.find("one")
+    assert lost is not None
+    assert (lost.state, lost.result) == ("lost", None)
+
+
+def test_a_run_of_another_boot_is_abandoned_whatever_its_deadline(runs: Runs) -> None:
+    begin(runs, "one", owner=replace(ME, boot_id="another", deadline=2_000_000_000))
+    assert runs.unfinished()[0].abandoned
+
+
+def test_many_can_be_the_first_to_open_it(tmp_path: Path) -> None:
+    wrong: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            Runs(tmp_path / "runs.sqlite")
+        except HostError as err:
+            wrong.append(err)
+
+    threads = [threading.Thread(target=open_it) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_of_many_that_begin_at_once_one_gets_the_key(runs: Runs) -> None:
@@ -102,8 +139,9 @@ def test_a_file_of_another_version_or_of_another_kind_is_refused(tmp_path: Path)
     with pytest.raises(UnsupportedError, match="another version"):
         Runs(path)
     (tmp_path / "other").write_bytes(b"no database at all" * 100)
-    with pytest.raises(HostError, match="cannot be used"):
+    with pytest.raises(UnsupportedError, match="cannot be used") as refused:
         Runs(tmp_path / "other")
+    assert "move it away" in refused.value.hint
 
 
 def test_a_key_is_one_to_128_plain_characters() -> None:

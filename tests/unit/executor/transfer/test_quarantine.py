@@ -116,3 +116,21 @@ def test_an_output_that_never_ended_leaves_no_file(tmp_path: Path) -> None:
     target.close()
     assert list(tmp_path.iterdir()) == []
     assert target.artifacts == []
+
+
+@pytest.mark.parametrize("pieces", [(b"\x7fELF", b"rest"), (b"\x7f", b"EL", b"F")])
+def test_a_native_library_is_not_taken(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+    target, data = quarantine(tmp_path), b"".join(pieces)
+    target.begin({"name": "a", "role": "data", "size": len(data)})
+    for piece in pieces:
+        target.write(piece)
+    with pytest.raises(JobError, match="native library"):
+        target.end({"sha256": hashlib.sha256(data).hexdigest()})
+    assert target.artifacts == []
+
+
+def test_what_only_begins_like_one_is_taken(tmp_path: Path) -> None:
+    target = quarantine(tmp_path)
+    send(target, "a", b"\x7fEL")
+    send(target, "b", b"x\x7fELF")
+    assert [a.size for a in target.artifacts] == [3, 5]
