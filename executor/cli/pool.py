@@ -3,12 +3,13 @@
 import argparse
 import fcntl
 import json
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +149,7 @@ def _stop(home: Home) -> dict[str, Any]:
 
 def _serve(args: argparse.Namespace, home: Home, plans: list[LaunchPlan]) -> dict[str, Any]:
     with _lock(home), Reaper(home):
+        _allow_open_files()
         engine = DockerEngine()
         recover(engine, home, now=lambda: datetime.now(UTC))
         classes = _classes(engine, plans, size=args.size)
@@ -157,6 +159,12 @@ def _serve(args: argparse.Namespace, home: Home, plans: list[LaunchPlan]) -> dic
             signal.signal(number, lambda *_: pool.stop())
         pool.run()
     return _STOPPED
+
+
+def _allow_open_files() -> None:
+    """Raise the limit on open files as far as it goes: every container that waits takes four."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _classes(engine: Engine, plans: list[LaunchPlan], *, size: int) -> list[PoolClass]:
@@ -171,7 +179,8 @@ def _classes(engine: Engine, plans: list[LaunchPlan], *, size: int) -> list[Pool
 
 
 def _say(text: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # a full disk must not end the pool
+        print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

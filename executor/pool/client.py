@@ -16,6 +16,7 @@ from executor.sandbox.engine import Engine
 from executor.sandbox.owner import this_process
 from executor.sandbox.slot import CHANNELS, OwnLease, Slot
 
+_END_SECONDS = 5.0
 _ANSWER_SECONDS = 20.0  # several containers may have to be looked at and discarded
 
 
@@ -100,8 +101,10 @@ class _PoolLease:
     def end(self) -> bool | None:
         with contextlib.closing(self._stream):
             try:
+                self._stream.settimeout(_END_SECONDS)
                 send(self._stream, {"op": "end"})
-            except OSError:
+                receive(self._stream)
+            except (OSError, EOFError, ValueError):  # the pool is going, or gone
                 removed = self._own.end()
                 shutil.rmtree(self._folder, ignore_errors=True)
                 return removed

@@ -100,7 +100,10 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str
     idle = time.monotonic() - waiting.since
     if idle > lease_seconds:
         return "lease"
-    if any(_holds_something(slot, name) for name, _ in MOUNTS):
+    try:
+        if any(_holds_something(slot, name) for name, _ in MOUNTS):
+            return "files"
+    except OSError:
         return "files"
     poll = select.poll()
     for stream in slot.channels.values():
@@ -128,9 +131,9 @@ def _holds_something(slot: Slot, name: str) -> bool:
 
 
 def _cpu_fault(waiting: Waiting, idle: float) -> str | None:
-    if waiting.cpu_seconds is None:
-        return None
     used = read_usage(waiting.slot.pid).cpu_seconds
+    if waiting.cpu_seconds is None:
+        return None if used is None else "cpu"  # a kernel that counts has counted from the start
     share = _IDLE_CPU_SHARE_MAX.get(waiting.slot.request.config.runtime, 0.0)
     if used is None or used - waiting.cpu_seconds > _IDLE_CPU_SECONDS_MAX + share * idle:
         return "cpu"

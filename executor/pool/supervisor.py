@@ -26,7 +26,7 @@ from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, put_by
 from executor.pool.wire import is_same_user, listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import claim_run_folder, hand_over, labels_for, parse_owner
+from executor.sandbox.owner import LABEL_OWNER, claim_run_folder, hand_over, home_label, labels_for, parse_owner
 from executor.sandbox.slot import CHANNELS, Slot, make_folders, open_slot
 
 SCHEMA = "executor.pool/v1"
@@ -35,7 +35,12 @@ _PATIENCE_SECONDS = 5.0  # where jobs never pause, one more container all the sa
 _TICK_SECONDS = 0.05
 _BACKOFF_SECONDS_MAX = 60.0
 _REMOVERS = 2
-_CALLERS_MAX = 256
+_CALLERS_MAX = 512
+_FIRST_WORD_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_STRAYS_SECONDS = 30.0
+# Process 1 counts its lease from before the imports, and a slot that is given away needs time for its launch.
+_LEASE_MARGIN_SECONDS = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,32 +89,43 @@ class Pool:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._removals: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
+        self._removing = True
+        self._names: set[str] = set()  # of every container that is or will be ours
         self._counts: Counter[str] = Counter()
+        self._callers = 0
         self._active = 0
         self._job_seen = 0.0
         self._began = time.time()
 
     def run(self) -> None:
         """Keep slots ready and serve callers, until somebody says stop. Everything that waits is removed at the end."""
-        threads = [threading.Thread(target=self._refill, name=f"refill-{n}") for n in range(self._settings.starts_max)]
+        workers = [threading.Thread(target=self._refill, name=f"refill-{n}") for n in range(self._settings.starts_max)]
+        workers.append(threading.Thread(target=self._remove_strays, name="strays"))
         removers = [threading.Thread(target=self._remove_all, name=f"remove-{n}") for n in range(_REMOVERS)]
-        with contextlib.closing(listen(self._home.pool)) as server:
-            server.settimeout(_TICK_SECONDS)
-            for thread in (*threads, *removers):
-                thread.start()
-            try:
+        try:
+            with contextlib.closing(listen(self._home.pool)) as server:
+                server.settimeout(_TICK_SECONDS)
+                for thread in (*workers, *removers):
+                    thread.start()
                 while not self._stopping.is_set():
                     self._accept(server)
                     self._drop_overdue()
-            finally:
-                self._stopping.set()
-        for thread in threads:
+        finally:
+            self._stopping.set()
+            self._tear_down([thread for thread in workers if thread.ident], [t for t in removers if t.ident])
+
+    def _tear_down(self, workers: list[threading.Thread], removers: list[threading.Thread]) -> None:
+        for thread in workers:
             thread.join()
-        for shelf in self._shelves.values():
-            while shelf.waiting:
-                self._removals.put(shelf.waiting.popleft().slot)
-        for _ in removers:
-            self._removals.put(None)
+        with self._lock:
+            for shelf in self._shelves.values():
+                for waiting in shelf.waiting:
+                    waiting.slot.shut()
+                    self._removals.put(waiting.slot)
+                shelf.waiting.clear()
+            self._removing = False  # whoever ends a job from now on removes its container itself
+            for _ in removers:
+                self._removals.put(None)
         for thread in removers:
             thread.join()
 
@@ -156,26 +172,43 @@ class Pool:
             stream, _ = server.accept()
         except TimeoutError:
             return
-        if not is_same_user(stream) or self._active >= _CALLERS_MAX:
+        except OSError as err:  # such as no descriptors left: jobs that end free some
+            self._say(f"a caller could not be received: {err}")
+            time.sleep(_TICK_SECONDS)
+            return
+        if not is_same_user(stream) or self._callers >= _CALLERS_MAX:
             stream.close()
             return
-        threading.Thread(target=self._serve, args=(stream,), name="caller", daemon=True).start()
+        with self._lock:
+            self._callers += 1
+        try:
+            threading.Thread(target=self._serve, args=(stream,), name="caller", daemon=True).start()
+        except RuntimeError as err:
+            self._say(f"a caller could not be served: {err}")
+            self._hang_up(stream)
+
+    def _hang_up(self, stream: socket.socket) -> None:
+        stream.close()
+        with self._lock:
+            self._callers -= 1
 
     def _serve(self, stream: socket.socket) -> None:
         """Answer one caller, until it hangs up."""
-        stream.settimeout(None)
-        with stream:
-            try:
-                message, _ = receive(stream)
-                if message.get("op") == "take":
-                    self._serve_take(stream, message)
-                elif message.get("op") == "status":
-                    send(stream, self.status())
-                elif message.get("op") == "stop":
-                    send(stream, {"op": "stopping"})
-                    self.stop()
-            except (OSError, EOFError, ValueError) as err:
-                self._say(f"a caller was dropped: {err}")
+        try:
+            stream.settimeout(_FIRST_WORD_SECONDS)
+            message, _ = receive(stream)
+            stream.settimeout(None)
+            if message.get("op") == "take":
+                self._serve_take(stream, message)
+            elif message.get("op") == "status":
+                send(stream, self.status())
+            elif message.get("op") == "stop":
+                send(stream, {"op": "stopping"})
+                self.stop()
+        except (OSError, EOFError, ValueError) as err:
+            self._say(f"a caller was dropped: {err}")
+        finally:
+            self._hang_up(stream)
 
     def _serve_take(self, stream: socket.socket, message: dict[str, Any]) -> None:
         owner = parse_owner(str(message.get("owner")))
@@ -190,6 +223,7 @@ class Pool:
                 send(stream, {"op": "miss"})
                 self._wait_for_end(stream)
                 return
+            removed = False
             try:
                 hand_over(slot.folder, owner)
                 send(stream, _offer(slot), [slot.channels[name].fileno() for name in CHANNELS])
@@ -197,7 +231,9 @@ class Pool:
                 self._wait_for_end(stream)
             finally:
                 slot.shut()
-                self._removals.put(slot)
+                removed = self._have_removed(slot)
+            if removed:
+                send(stream, {"op": "ended"})  # a caller that does not hear this removes its container itself
         finally:
             with self._lock:
                 self._active -= 1
@@ -208,19 +244,30 @@ class Pool:
         with contextlib.suppress(OSError, EOFError, ValueError):
             receive(stream)
 
+    def _have_removed(self, slot: Slot) -> bool:
+        """Have a container removed; False where the pool is past doing so."""
+        with self._lock:
+            if self._removing:
+                self._removals.put(slot)
+            return self._removing
+
     def _take(self, key: tuple[str, str]) -> Slot | None:
         shelf = self._shelves.get(key)
         while shelf is not None:
             with self._lock:
-                waiting = shelf.waiting.popleft() if shelf.waiting else None
+                waiting = shelf.waiting.popleft() if shelf.waiting and not self._stopping.is_set() else None
             if waiting is None:
                 break
-            fault = find_fault(self._engine, waiting, lease_seconds=self._settings.lease_seconds)
+            fault: str | None = "unknown"
+            try:
+                fault = find_fault(self._engine, waiting, lease_seconds=self._settings.lease_seconds)
+            finally:
+                if fault is not None:
+                    self._discard(waiting, fault)
             if fault is None:
                 with self._lock:
                     self._counts["hits"] += 1
                 return waiting.slot
-            self._discard(waiting, fault)
         with self._lock:
             self._counts["misses"] += 1
         return None
@@ -236,12 +283,12 @@ class Pool:
                 self._discard(oldest, "lease")
 
     def _discard(self, waiting: Waiting, fault: str) -> None:
+        waiting.slot.shut()
+        self._have_removed(waiting.slot)
         with self._lock:
             self._counts["discarded"] += 1
             self._counts[f"fault:{fault}"] += 1
         self._say(f"discarded {waiting.slot.request.name}: {fault}")
-        waiting.slot.shut()
-        self._removals.put(waiting.slot)
 
     def _refill(self) -> None:
         lacking_since = 0.0
@@ -288,11 +335,14 @@ class Pool:
     def _open(self, kind: PoolClass) -> Slot:
         lease = self._settings.lease_seconds
         slot_id = f"pool-{secrets.token_hex(8)}"
+        name = f"sealed-executor-{slot_id}"
         folder = claim_run_folder(self._home, slot_id, wall_seconds=lease)
+        with self._lock:
+            self._names.add(name)
         try:
             make_folders(folder)
             request = ContainerRequest(
-                name=f"sealed-executor-{slot_id}",
+                name=name,
                 config=kind.config,
                 folder=folder,
                 labels=labels_for(self._home, slot_id, wall_seconds=lease),
@@ -303,20 +353,42 @@ class Pool:
                 kind=kind.kind,
                 threads=kind.config.threads,
                 preload=True,
-                lease_seconds=lease + _PATIENCE_SECONDS,
+                lease_seconds=lease + _LEASE_MARGIN_SECONDS,
                 cancelled=self._stopping.is_set,
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            with self._lock:
+                self._names.discard(name)  # if the engine makes it all the same, it is a stray
             raise
         return replace(slot, warm=True, seconds={})
 
     def _remove_all(self) -> None:
-        """Remove used and discarded containers, one after another."""
+        """Remove used and discarded containers, one after another. What cannot be removed yet is tried again."""
         while (slot := self._removals.get()) is not None:
-            with contextlib.suppress(HostError):
+            try:
                 self._engine.remove(slot.request.name)
+            except HostError as err:
+                self._say(f"could not remove {slot.request.name}: {err}")
+                if not self._stopping.wait(_RETRY_SECONDS):
+                    self._removals.put(slot)
+                continue  # its folder stays, so that a sweep knows whose it was
             shutil.rmtree(slot.folder, ignore_errors=True)
+            with self._lock:
+                self._names.discard(slot.request.name)
+
+    def _remove_strays(self) -> None:
+        """Remove containers that the engine made although it had said that it had not, or had not said anything."""
+        me = str(os.getpid())
+        while not self._stopping.wait(_STRAYS_SECONDS):
+            with contextlib.suppress(HostError):
+                for container in self._engine.owned(home_label(self._home)):
+                    owner = parse_owner(container.labels.get(LABEL_OWNER, ""))
+                    with self._lock:
+                        known = container.name in self._names
+                    if owner is not None and str(owner.pid) == me and owner.alive and not known:
+                        self._engine.remove(container.container_id)
+                        self._say(f"removed a stray: {container.name}")
 
 
 def _offer(slot: Slot) -> dict[str, Any]:

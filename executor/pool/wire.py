@@ -83,7 +83,7 @@ def receive(stream: socket.socket, descriptors_max: int = 0) -> tuple[dict[str, 
         EOFError: The other side has gone.
         ValueError: Not a message of this version. No open file is kept.
     """
-    data, descriptors, flags, _ = socket.recv_fds(stream, PACKET_BYTES_MAX, descriptors_max)
+    data, descriptors, flags, _ = socket.recv_fds(stream, PACKET_BYTES_MAX, descriptors_max, socket.MSG_CMSG_CLOEXEC)
     try:
         if not data:
             raise EOFError("the other side has gone")

@@ -4,7 +4,7 @@ Never attaches, never uses the archive API: a client that stops reading an attac
 container (measured 2026-11 on 20.10). Errors of the client library end here, as `HostError` with what was tried.
 
 A call runs on a thread and a connection of its own, for as long as it is given. One that the engine never answers, or
-answers a byte at a time, is left behind with its connection shut, and the calls beside it do not notice.
+answers a byte at a time, is left behind, and the calls beside it do not notice.
 """
 
 import contextlib
@@ -203,7 +203,8 @@ class DockerEngine:
             try:
                 answer, error = answers.get(timeout=seconds + _MARGIN_SECONDS)
             except queue.Empty:
-                self._unanswered.append(thread)
+                with self._lock:
+                    self._unanswered.append(thread)
                 answer, error = None, _UnansweredError(f"could not {what}: no answer within {seconds:g} s", hint=_HINT)
             if error is not None:
                 raise error
@@ -212,7 +213,8 @@ class DockerEngine:
     @contextlib.contextmanager
     def _client(self, seconds: float) -> Iterator[Any]:
         """Lend a client that nobody else uses meanwhile; after an error it is not used again."""
-        self._unanswered = [thread for thread in self._unanswered if thread.is_alive()]
+        with self._lock:
+            self._unanswered = [thread for thread in self._unanswered if thread.is_alive()]
         if len(self._unanswered) >= _UNANSWERED_MAX:
             raise HostError(f"the engine leaves {len(self._unanswered)} calls unanswered", hint=_HINT)
         with self._lock:

@@ -179,9 +179,9 @@ def classify(facts: RunFacts) -> Outcome:
         return outcome(*_without_report(facts.container_status))
     if signal == _SIGXCPU:
         return outcome(OutcomeKind.TIMED_OUT, "the job used up its CPU time", "cpu_seconds")
+    if facts.usage.pids_refused:
+        return outcome(OutcomeKind.LIMIT_EXCEEDED, "the job wanted more processes than allowed", "pids")
     if code != 0:
-        if facts.usage.pids_refused:
-            return outcome(OutcomeKind.LIMIT_EXCEEDED, "the job could not start more processes and failed", "pids")
         ended = f"signal {signal}" if signal else f"exit code {code}"
         return outcome(OutcomeKind.JOB_FAILED, facts.error or f"the job ended with {ended}")
     if not facts.finished:

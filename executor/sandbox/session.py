@@ -5,6 +5,7 @@ before any kill.
 """
 
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -249,9 +250,11 @@ class Session:
         """
         engine, container = self._engine, self._slot.container
         if self._intake.job_exit is not None and self._stop is None:
+            unclear = self._intake.job_exit[1] == signal.SIGKILL and self._usage.oom_kills is None
+            oom_killed = unclear and self._slot.warm and engine.state(container).oom_killed
             self._say_bye()
             if self._slot.warm:
-                return None, False
+                return None, oom_killed
             ended = engine.wait(container, seconds=_END_SECONDS_MAX)
         else:
             self._slot.shut()
