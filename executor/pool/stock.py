@@ -1,8 +1,12 @@
 """The slots that wait: by class, oldest first, and checked once more before one is given away.
 
-A slot that waited is only as good as one that is made now if nobody has touched it meanwhile. So what the engine says
-of it must be what it said when it was ready, its folders must be empty, its channels silent, and it must have used no
-CPU time: a container that only waits uses none, and nothing can run in it without.
+A slot that waited is only as good as one that is made now if nobody has touched it meanwhile. So its folders must be
+empty, its channels silent, and what the kernel holds it to must be what it was when it was ready: the same processes,
+limits and interfaces. And it must have used no CPU time: a container that only waits uses none, and nothing can run in
+it without.
+
+The kernel is asked because it answers in a fraction of a millisecond and cannot be mistaken. What the engine says is
+looked at on patrol, every few seconds, and at once where the kernel does not say everything.
 """
 
 import os
@@ -12,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from executor.errors import HostError
-from executor.sandbox.cgroup import read_usage
+from executor.sandbox.cgroup import Seal, read_seal, read_usage
 from executor.sandbox.config import MOUNTS, SandboxConfig, host_config_digest
 from executor.sandbox.engine import Engine
 from executor.sandbox.slot import Slot
@@ -50,11 +54,13 @@ class Waiting:
         slot: The slot.
         since: When it became ready, on the monotonic clock.
         cpu_seconds: What it had used by then, or None where the kernel does not say.
+        seal: What it was held to by then, or None.
     """
 
     slot: Slot
     since: float
     cpu_seconds: float | None
+    seal: Seal | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,15 +90,16 @@ class Shelf:
 
 
 def put_by(slot: Slot) -> Waiting:
-    """Note what a slot has used when it becomes ready."""
-    return Waiting(slot=slot, since=time.monotonic(), cpu_seconds=read_usage(slot.pid).cpu_seconds)
+    """Note what a slot has used, and what it is held to, when it becomes ready."""
+    used, seal = read_usage(slot.pid).cpu_seconds, read_seal(slot.pid)
+    return Waiting(slot=slot, since=time.monotonic(), cpu_seconds=used, seal=seal)
 
 
 def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str | None:
     """Return why a slot must not be given away any more, or None.
 
     Args:
-        engine: Where it runs.
+        engine: Where it runs. Asked only where the kernel does not say everything.
         waiting: The slot.
         lease_seconds: How long it may wait.
     """
@@ -110,6 +117,13 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str
         poll.register(stream, select.POLLIN | select.POLLRDHUP)
     if poll.poll(0):
         return "channels"
+    return (
+        _seal_fault(waiting) or _cpu_fault(waiting, idle) or (engine_fault(engine, slot) if not waiting.seal else None)
+    )
+
+
+def engine_fault(engine: Engine, slot: Slot) -> str | None:
+    """Return why a slot must not be given away as far as the engine knows, or None."""
     try:
         state = engine.state(slot.container)
     except HostError:
@@ -122,7 +136,23 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str
         return "configuration"
     if host_config_digest(state.host_config, slot.folder) != slot.host_config_sha256:
         return "configuration"
-    return _cpu_fault(waiting, idle)
+    return None
+
+
+def _seal_fault(waiting: Waiting) -> str | None:
+    then, now = waiting.seal, read_seal(waiting.slot.pid)
+    if then is None:
+        return None
+    if now is None or now.started != then.started:
+        return "state"
+    if now.limits != then.limits:
+        return "limits"
+    if now.interfaces != then.interfaces:
+        return "interfaces"
+    # gVisor's own processes come and go; what runs in it the host's kernel does not see.
+    if now.processes != then.processes and waiting.slot.request.config.runtime != "runsc":
+        return "processes"
+    return None
 
 
 def _holds_something(slot: Slot, name: str) -> bool:

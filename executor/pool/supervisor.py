@@ -1,8 +1,8 @@
 """The pool's supervisor: keeps slots ready, gives each away once, and sees to it that none outlives its job.
 
-Real jobs come first: a container that is only being started for later waits until no job has run for a moment, and no
-more are started at once than there are CPUs for. Starting more gains nothing (measured 2026-11 on two cores: 2.9 a
-second with two at a time, 3.0 with eight, each taking five times as long).
+Real jobs come first: a container that is only being started for later, or is used up and has to go, waits until no job
+has run for a moment. No more are started at once than there are CPUs for: starting more gains nothing (measured 2026-11
+on two cores: 2.9 a second with two at a time, 3.0 with eight, each taking five times as long).
 
 A caller's connection is its lease: when it ends, the container goes, whatever became of the caller.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 from executor.errors import ExecutorError, HostError
 from executor.home import Home
-from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, put_by
+from executor.pool.stock import PoolClass, Shelf, Waiting, engine_fault, find_fault, put_by
 from executor.pool.wire import is_same_user, listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
@@ -37,6 +37,9 @@ _BACKOFF_SECONDS_MAX = 60.0
 _REMOVERS = 2
 _CALLERS_MAX = 512
 _FIRST_WORD_SECONDS = 5.0
+_REMOVAL_PATIENCE_SECONDS = 2.0
+_PATROL_SECONDS = 2.0
+_PATROL_STEP_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 _STRAYS_SECONDS = 30.0
 # Process 1 counts its lease from before the imports, and a slot that is given away needs time for its launch.
@@ -101,6 +104,7 @@ class Pool:
         """Keep slots ready and serve callers, until somebody says stop. Everything that waits is removed at the end."""
         workers = [threading.Thread(target=self._refill, name=f"refill-{n}") for n in range(self._settings.starts_max)]
         workers.append(threading.Thread(target=self._remove_strays, name="strays"))
+        workers.append(threading.Thread(target=self._patrol, name="patrol"))
         removers = [threading.Thread(target=self._remove_all, name=f"remove-{n}") for n in range(_REMOVERS)]
         try:
             with contextlib.closing(listen(self._home.pool)) as server:
@@ -282,6 +286,27 @@ class Pool:
                     shelf.waiting.popleft()
                 self._discard(oldest, "lease")
 
+    def _patrol(self) -> None:
+        """Ask the engine of one waiting slot after the other, all the time, and discard what it says otherwise of."""
+        while not self._stopping.wait(_PATROL_SECONDS):
+            with self._lock:
+                rounds = [(shelf, waiting) for shelf in self._shelves.values() for waiting in shelf.waiting]
+            for shelf, waiting in rounds:
+                if self._stopping.wait(_PATROL_STEP_SECONDS):
+                    return
+                if not self._is_quiet() or (fault := engine_fault(self._engine, waiting.slot)) is None:
+                    continue
+                with self._lock:
+                    if waiting not in shelf.waiting:
+                        continue
+                    shelf.waiting.remove(waiting)
+                self._discard(waiting, fault)
+
+    def _is_quiet(self) -> bool:
+        """Whether no job runs, and none has for a moment."""
+        with self._lock:
+            return self._active == 0 and time.monotonic() - self._job_seen >= _QUIET_SECONDS
+
     def _discard(self, waiting: Waiting, fault: str) -> None:
         waiting.slot.shut()
         self._have_removed(waiting.slot)
@@ -300,8 +325,7 @@ class Pool:
                     continue
                 now = time.monotonic()
                 lacking_since = lacking_since or now
-                quiet = self._active == 0 and now - self._job_seen >= _QUIET_SECONDS
-                if not quiet and now - lacking_since < _PATIENCE_SECONDS:
+                if (self._active or now - self._job_seen < _QUIET_SECONDS) and now - lacking_since < _PATIENCE_SECONDS:
                     continue
                 shelf.starting += 1
                 lacking_since = 0.0
@@ -363,9 +387,16 @@ class Pool:
             raise
         return replace(slot, warm=True, seconds={})
 
+    def _wait_for_quiet(self, seconds: float) -> None:
+        """Let jobs go first, for a while."""
+        patience = time.monotonic() + seconds
+        while not self._is_quiet() and time.monotonic() < patience and not self._stopping.wait(_TICK_SECONDS):
+            pass
+
     def _remove_all(self) -> None:
         """Remove used and discarded containers, one after another. What cannot be removed yet is tried again."""
         while (slot := self._removals.get()) is not None:
+            self._wait_for_quiet(_REMOVAL_PATIENCE_SECONDS)
             try:
                 self._engine.remove(slot.request.name)
             except HostError as err:

@@ -1,6 +1,7 @@
-"""What the kernel counted for a container: read on the host, while the container's process 1 still lives.
+"""What the kernel says of a container: what it has used, and what it is held to.
 
-Cgroup v1 and v2. A file that a kernel does not have gives None: no number is made up.
+Read on the host, while the container's process 1 still lives. Cgroup v1 and v2. A file that a kernel does not have
+gives None: nothing is made up.
 """
 
 from dataclasses import asdict, dataclass
@@ -56,6 +57,65 @@ def read_usage(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> U
         pids_refused=_field(pids / "pids.events", "max"),
         cpu_seconds=None if nanoseconds is None else nanoseconds / 1e9,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """What holds a running container, in the kernel's words. Two that are equal hold alike.
+
+    Attributes:
+        started: When process 1 was started, in clock ticks since the boot: another process of its number differs.
+        processes: Every process in the container, as the host numbers them.
+        limits: Contents of the files that limit it, by name.
+        interfaces: Its network interfaces.
+    """
+
+    started: str
+    processes: frozenset[str]
+    limits: tuple[tuple[str, str], ...]
+    interfaces: tuple[str, ...]
+
+
+_LIMITS_V1 = (
+    ("memory", "memory.limit_in_bytes"),
+    ("memory", "memory.memsw.limit_in_bytes"),
+    ("pids", "pids.max"),
+    ("cpu", "cpu.cfs_quota_us"),
+    ("cpu", "cpu.cfs_period_us"),
+    ("freezer", "freezer.state"),
+    ("devices", "devices.list"),
+)
+_LIMITS_V2 = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.freeze")
+
+
+def read_seal(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> Seal | None:
+    """Read what holds the container that a process is process 1 of; None where the kernel does not say all of it.
+
+    Args:
+        pid: Process 1 of the container, as the host numbers it.
+        proc: The proc filesystem.
+        root: Where cgroups are mounted.
+    """
+    paths = _cgroup_paths(pid, proc)
+    if "" in paths and (root / "cgroup.controllers").exists():
+        group = root / paths[""].lstrip("/")
+        files = [(name, group / name) for name in _LIMITS_V2]
+    else:
+        group = root / "pids" / paths.get("pids", "").lstrip("/")
+        files = [(name, root / part / paths.get(part, "").lstrip("/") / name) for part, name in _LIMITS_V1]
+    try:
+        return Seal(
+            started=(proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19],
+            processes=frozenset((group / "cgroup.procs").read_text().split()),
+            limits=tuple((name, path.read_text()) for name, path in files),
+            interfaces=tuple(
+                line.partition(":")[0].strip()
+                for line in (proc / str(pid) / "net/dev").read_text().splitlines()
+                if ":" in line
+            ),
+        )
+    except (OSError, IndexError):
+        return None
 
 
 def _read_v2(path: Path) -> Usage:

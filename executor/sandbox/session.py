@@ -245,16 +245,16 @@ class Session:
     def _end(self) -> tuple[int | None, bool]:
         """Let process 1 go, or kill it; return its status and whether the engine saw an OOM kill.
 
-        A warm container whose job has ended by itself is the pool's to reap: process 1 said how the job ended, the
-        kernel what it used, and its status would add nothing.
+        A warm container whose job has ended by itself is the pool's to end: process 1 has killed whatever the job had
+        left and said how it ended, the kernel what it used, and its own status would add nothing.
         """
         engine, container = self._engine, self._slot.container
         if self._intake.job_exit is not None and self._stop is None:
             unclear = self._intake.job_exit[1] == signal.SIGKILL and self._usage.oom_kills is None
             oom_killed = unclear and self._slot.warm and engine.state(container).oom_killed
-            self._say_bye()
             if self._slot.warm:
                 return None, oom_killed
+            self._say_bye()
             ended = engine.wait(container, seconds=_END_SECONDS_MAX)
         else:
             self._slot.shut()

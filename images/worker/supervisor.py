@@ -48,6 +48,8 @@ def main() -> NoReturn:
     watch = _Watch(pid, supervisor, reader)
     watch.wait_for_launch(time.monotonic() + prepare["lease_seconds"])
     status = watch.until_job_ends()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)  # nothing that the job started outlives it
     code, number = os.waitstatus_to_exitcode(status), 0
     if code < 0:
         code, number = 128 - code, -code

@@ -30,11 +30,11 @@ OTHERS_EVERY = 25
 WHOLE_RUNS = 15
 # Says at once that it runs, then whether anybody was here before, and leaves a mark for whoever comes after.
 CODE = """
+import os, torch
+from pathlib import Path
 from worker.job import current
 job = current()
 job.progress(first=1)
-import os, torch
-from pathlib import Path
 mark = Path('/tmp/was-here')
 seen = mark.exists()
 mark.write_text('x')

@@ -85,7 +85,7 @@ def test_a_container_whose_limits_somebody_changed_is_not_given_away(host: Host)
                 raw_engine().update_container(container["Id"], mem_limit="1g", memswap_limit="1g")
         done, _ = host.run(job)
         assert (done.code, done.json["sandbox"]["warm"]) == (0, False)
-        assert status(host)["discarded_for"] == {"configuration": 2}
+        assert status(host)["discarded_for"] == {"limits": 2}
 
 
 def test_a_warm_container_does_not_outlive_a_job_that_goes_wrong(host: Host) -> None:

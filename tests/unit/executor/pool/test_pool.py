@@ -1,6 +1,7 @@
 """The pool: each slot is given away once, to the same user, and not at all if anything about it changed meanwhile."""
 
 import os
+import shutil
 import socket
 import threading
 import time
@@ -18,10 +19,12 @@ from executor.pool import stock, supervisor, wire
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
-from executor.sandbox.cgroup import Usage
+from executor.sandbox.cgroup import Seal, Usage
+from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import OutcomeKind
+from executor.sandbox.owner import labels_for
 from executor.sandbox.session import Session, SessionLimits
 from executor.sandbox.slot import Slot
 from executor.transfer.quarantine import Quarantine
@@ -279,6 +282,132 @@ def test_a_slot_that_was_tampered_with_is_discarded_and_the_next_one_taken(
         assert (status["counts"]["discarded"], status["discarded_for"]) == (1, {fault: 1})
         slot.shut()
         slot.lease.end()
+
+
+SEAL = Seal(
+    started="100",
+    processes=frozenset({"7", "8"}),
+    limits=(("memory.max", "1"), ("freezer.state", "THAWED")),
+    interfaces=("lo",),
+)
+
+
+@pytest.mark.parametrize(
+    ("now", "fault"),
+    [
+        (SEAL, None),
+        (None, "state"),
+        (replace(SEAL, started="101"), "state"),
+        (replace(SEAL, processes=frozenset({"7", "8", "9"})), "processes"),
+        (replace(SEAL, processes=frozenset({"7"})), "processes"),
+        (replace(SEAL, limits=(("memory.max", "2"), ("freezer.state", "THAWED"))), "limits"),
+        (replace(SEAL, limits=(("memory.max", "1"), ("freezer.state", "FROZEN"))), "limits"),
+        (replace(SEAL, interfaces=("lo", "eth0")), "interfaces"),
+    ],
+)
+def test_a_slot_that_the_kernel_holds_otherwise_than_before_is_discarded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, now: Seal | None, fault: str | None
+) -> None:
+    monkeypatch.setattr(stock, "read_seal", lambda _: SEAL)
+    with bench.pool(size=1) as pool:
+        ready(pool, 1)
+        monkeypatch.setattr(stock, "read_seal", lambda _: now)
+        slot = bench.take()
+        assert (slot is None) == (fault is not None)
+        if slot is not None:
+            slot.shut()
+            slot.lease.end()
+        else:
+            assert pool.status()["discarded_for"] == {fault: 1}
+
+
+def test_where_the_kernel_says_everything_the_engine_is_not_asked_on_the_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "read_seal", lambda _: SEAL)
+    monkeypatch.setattr(supervisor, "_PATROL_SECONDS", 60.0)
+    with bench.pool(size=1) as pool:
+        ready(pool, 1)
+        state_with(visitors=1)(bench.engine, next(iter(pool._shelves.values())).waiting[0].slot)
+        slot = bench.take()
+        assert slot is not None
+        slot.shut()
+        slot.lease.end()
+
+
+def test_what_the_engine_says_is_looked_at_on_patrol(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock, "read_seal", lambda _: SEAL)
+    monkeypatch.setattr(supervisor, "_PATROL_SECONDS", 0.1)
+    with bench.pool(size=1) as pool:
+        ready(pool, 1)
+        victim = next(iter(pool._shelves.values())).waiting[0].slot
+        state_with(host_config={"Memory": 1})(bench.engine, victim)
+        until(lambda: pool.status()["discarded_for"] == {"configuration": 1})
+        until(lambda: victim.container in bench.engine.removed)
+
+
+def test_a_slot_whose_folder_is_gone_is_discarded(bench: Bench) -> None:
+    with bench.pool(size=1) as pool:
+        ready(pool, 1)
+        victim = next(iter(pool._shelves.values())).waiting[0].slot
+        shutil.rmtree(victim.folder / "in")
+        assert bench.take() is None
+        assert pool.status()["discarded_for"] == {"files": 1}
+        until(lambda: victim.container in bench.engine.removed)
+
+
+def test_a_caller_that_says_nothing_is_dropped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_WORD_SECONDS", 0.2)
+    with bench.pool() as pool:
+        ready(pool, 2)
+        with wire.connect(bench.home.pool, seconds=5) as stream:
+            assert stream.recv(10) == b""
+        assert ask(bench.home, "status", seconds=5) is not None
+
+
+def test_a_container_that_cannot_be_removed_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_RETRY_SECONDS", 0.1)
+    original, failures = bench.engine.remove, iter([True, False])
+
+    def remove(container_id: str) -> None:
+        if next(failures, False):
+            raise HostError("busy")
+        original(container_id)
+
+    bench.engine.remove = remove  # type: ignore[method-assign]
+    with bench.pool() as pool:
+        ready(pool, 2)
+        slot = bench.take()
+        assert slot is not None
+        slot.shut()
+        slot.lease.end()
+        until(lambda: bench.engine.removed == [slot.container])
+        until(lambda: not slot.folder.exists())
+
+
+def test_a_container_that_the_engine_made_unasked_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an answer to a request to create one came too late."""
+    monkeypatch.setattr(supervisor, "_STRAYS_SECONDS", 0.2)
+    with bench.pool(size=1) as pool:
+        ready(pool, 1)
+        labels = labels_for(bench.home, "pool-stray", wall_seconds=60)
+        request = ContainerRequest(name="sealed-executor-pool-stray", config=CONFIG, folder=Path("/x"), labels=labels)
+        stray = bench.engine.create(request)
+        until(lambda: bench.engine.removed == [stray])
+        assert pool.status()["classes"][0]["ready"] == 1
+
+
+def test_a_job_that_ends_while_the_pool_stops_removes_its_own_container(bench: Bench) -> None:
+    with bench.pool() as pool:
+        ready(pool, 2)
+        slot = bench.take()
+        assert slot is not None
+        pool.stop()
+        until(lambda: len(bench.engine.containers) == 1)
+        slot.shut()
+        assert slot.lease.end() is True
+        assert bench.engine.containers == {}
+        assert not slot.folder.exists()
 
 
 @pytest.mark.parametrize(("used", "taken"), [(0.004, True), (0.006, False), (None, False)])

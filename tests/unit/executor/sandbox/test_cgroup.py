@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from executor.sandbox.cgroup import Usage, read_usage
+from executor.sandbox.cgroup import Usage, read_seal, read_usage
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -52,3 +52,53 @@ def test_a_process_outside_of_any_container_is_not_measured(tmp_path: Path) -> N
     write(tmp_path / "proc", {"7/cgroup": "4:memory:/\n"})
     write(tmp_path / "cg", {"memory/memory.max_usage_in_bytes": "1\n"})
     assert read_usage(7, proc=tmp_path / "proc", root=tmp_path / "cg") == Usage()
+
+
+STAT = "7 (a) b) S " + " ".join(str(n) for n in range(4, 60))
+DEVICES = "Inter-|   Receive\n face |bytes\n    lo: 0 0\n  eth0: 1 2\n"
+
+
+def seal_v1(root: Path) -> None:
+    cgroup = "9:pids:/docker/c\n5:cpu,cpuacct:/docker/c\n4:memory:/docker/c\n3:freezer:/docker/c\n2:devices:/docker/c\n"
+    write(root / "proc", {"7/cgroup": cgroup, "7/stat": STAT, "7/net/dev": DEVICES})
+    write(
+        root / "cg",
+        {
+            "memory/docker/c/memory.limit_in_bytes": "64\n",
+            "memory/docker/c/memory.memsw.limit_in_bytes": "64\n",
+            "pids/docker/c/pids.max": "9\n",
+            "pids/docker/c/cgroup.procs": "7\n8\n",
+            "cpu/docker/c/cpu.cfs_quota_us": "100\n",
+            "cpu/docker/c/cpu.cfs_period_us": "100\n",
+            "freezer/docker/c/freezer.state": "THAWED\n",
+            "devices/docker/c/devices.list": "c 1:3 rwm\n",
+        },
+    )
+
+
+def test_what_holds_a_container_is_read_in_version_1(tmp_path: Path) -> None:
+    seal_v1(tmp_path)
+    seal = read_seal(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    assert seal is not None
+    assert seal.started == "22"  # field 22 of proc(5), whatever the program's name
+    assert seal.processes == {"7", "8"}
+    assert dict(seal.limits)["freezer.state"] == "THAWED\n"
+    assert len(seal.limits) == 7
+    assert "eth0" in seal.interfaces
+    assert "lo" in seal.interfaces
+
+
+def test_what_holds_a_container_is_read_in_version_2(tmp_path: Path) -> None:
+    write(tmp_path / "proc", {"7/cgroup": "0::/c.scope\n", "7/stat": STAT, "7/net/dev": DEVICES})
+    names = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.freeze", "cgroup.procs")
+    write(tmp_path / "cg", {"cgroup.controllers": "cpu\n"} | {f"c.scope/{name}": "1\n" for name in names})
+    seal = read_seal(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    assert seal is not None
+    assert [name for name, _ in seal.limits] == list(names[:-1])
+
+
+def test_where_the_kernel_does_not_say_all_of_it_there_is_no_seal(tmp_path: Path) -> None:
+    seal_v1(tmp_path)
+    (tmp_path / "cg/pids/docker/c/pids.max").unlink()
+    assert read_seal(7, proc=tmp_path / "proc", root=tmp_path / "cg") is None
+    assert read_seal(8, proc=tmp_path / "proc", root=tmp_path / "cg") is None
