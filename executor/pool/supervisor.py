@@ -59,6 +59,14 @@ class PoolSettings:
     starts_max: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """A container to remove: at once, or when jobs leave room for it."""
+
+    slot: Slot
+    at_once: bool
+
+
 def starts_max() -> int:
     """Return how many starts at once this machine is good for."""
     return max(1, min(2, len(os.sched_getaffinity(0))))
@@ -91,7 +99,7 @@ class Pool:
         self._shelves = {kind.key: Shelf(kind=kind) for kind in classes}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._removals: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
+        self._removals: queue.SimpleQueue[_Removal | None] = queue.SimpleQueue()
         self._removing = True
         self._names: set[str] = set()  # of every container that is or will be ours
         self._counts: Counter[str] = Counter()
@@ -125,7 +133,7 @@ class Pool:
             for shelf in self._shelves.values():
                 for waiting in shelf.waiting:
                     waiting.slot.shut()
-                    self._removals.put(waiting.slot)
+                    self._removals.put(_Removal(waiting.slot, at_once=True))
                 shelf.waiting.clear()
             self._removing = False  # whoever ends a job from now on removes its container itself
             for _ in removers:
@@ -235,7 +243,7 @@ class Pool:
                 self._wait_for_end(stream)
             finally:
                 slot.shut()
-                removed = self._have_removed(slot)
+                removed = self._have_removed(slot, at_once=False)
             if removed:
                 send(stream, {"op": "ended"})  # a caller that does not hear this removes its container itself
         finally:
@@ -248,11 +256,11 @@ class Pool:
         with contextlib.suppress(OSError, EOFError, ValueError):
             receive(stream)
 
-    def _have_removed(self, slot: Slot) -> bool:
+    def _have_removed(self, slot: Slot, *, at_once: bool) -> bool:
         """Have a container removed; False where the pool is past doing so."""
         with self._lock:
             if self._removing:
-                self._removals.put(slot)
+                self._removals.put(_Removal(slot, at_once=at_once))
             return self._removing
 
     def _take(self, key: tuple[str, str]) -> Slot | None:
@@ -309,7 +317,7 @@ class Pool:
 
     def _discard(self, waiting: Waiting, fault: str) -> None:
         waiting.slot.shut()
-        self._have_removed(waiting.slot)
+        self._have_removed(waiting.slot, at_once=True)
         with self._lock:
             self._counts["discarded"] += 1
             self._counts[f"fault:{fault}"] += 1
@@ -395,14 +403,16 @@ class Pool:
 
     def _remove_all(self) -> None:
         """Remove used and discarded containers, one after another. What cannot be removed yet is tried again."""
-        while (slot := self._removals.get()) is not None:
-            self._wait_for_quiet(_REMOVAL_PATIENCE_SECONDS)
+        while (removal := self._removals.get()) is not None:
+            slot = removal.slot
+            if not removal.at_once:
+                self._wait_for_quiet(_REMOVAL_PATIENCE_SECONDS)
             try:
                 self._engine.remove(slot.request.name)
             except HostError as err:
                 self._say(f"could not remove {slot.request.name}: {err}")
                 if not self._stopping.wait(_RETRY_SECONDS):
-                    self._removals.put(slot)
+                    self._removals.put(removal)
                 continue  # its folder stays, so that a sweep knows whose it was
             shutil.rmtree(slot.folder, ignore_errors=True)
             with self._lock:
