@@ -38,6 +38,7 @@ _REMOVERS = 2
 _CALLERS_MAX = 512
 _FIRST_WORD_SECONDS = 5.0
 _REMOVAL_PATIENCE_SECONDS = 10.0
+_USED_MAX = 64  # used containers that may wait for their removal
 _PATROL_SECONDS = 2.0
 _PATROL_STEP_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
@@ -405,7 +406,7 @@ class Pool:
         """Remove used and discarded containers, one after another. What cannot be removed yet is tried again."""
         while (removal := self._removals.get()) is not None:
             slot = removal.slot
-            if not removal.at_once:
+            if not removal.at_once and self._removals.qsize() < _USED_MAX:
                 self._wait_for_quiet(_REMOVAL_PATIENCE_SECONDS)
             try:
                 self._engine.remove(slot.request.name)

@@ -365,6 +365,25 @@ def test_a_caller_that_says_nothing_is_dropped(bench: Bench, monkeypatch: pytest
         assert ask(bench.home, "status", seconds=5) is not None
 
 
+@pytest.mark.parametrize(("used_max", "removed_at_once"), [(64, False), (0, True)])
+def test_used_containers_wait_while_jobs_run_but_not_too_many_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, used_max: int, removed_at_once: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "_USED_MAX", used_max)
+    with bench.pool() as pool:
+        ready(pool, 2)
+        first, second = bench.take(), bench.take()
+        assert first is not None
+        assert second is not None
+        first.shut()
+        first.lease.end()
+        time.sleep(0.6)
+        assert (bench.engine.removed == [first.container]) == removed_at_once
+        second.shut()
+        second.lease.end()
+        until(lambda: {first.container, second.container} <= set(bench.engine.removed))
+
+
 def test_a_container_that_cannot_be_removed_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_RETRY_SECONDS", 0.1)
     original, failures = bench.engine.remove, iter([True, False])
