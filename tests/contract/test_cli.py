@@ -244,3 +244,23 @@ def test_image_commands_that_build_import_no_library_of_others() -> None:
     for arguments in (("image", "verify", "cpu"), ("image", "diff", "cpu", "cpu"), ("image", "sbom", "cpu")):
         tops = {n.partition(".")[0] for n in imported(*arguments)}
         assert tops.isdisjoint((*HEAVY, "requests", "packaging", "pydantic", "cryptography", "yaml")), arguments
+
+
+@pytest.mark.parametrize(
+    "option", [("--size", "0"), ("--size", "65"), ("--lease-seconds", "0.9"), ("--lease-seconds", "86401")]
+)
+def test_a_pool_beyond_its_bounds_is_an_invalid_request(option: tuple[str, str]) -> None:
+    done = executor("pool", "start", *option, "--json")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (21, "invalid_request")
+
+
+@pytest.mark.parametrize("option", [("--size", "64"), ("--lease-seconds", "1"), ("--lease-seconds", "86400")])
+def test_a_pool_at_its_bounds_gets_as_far_as_reading_its_jobs(option: tuple[str, str]) -> None:
+    done = executor("pool", "start", "absent.json", *option, "--json")
+    assert "cannot read the job file" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_no_pool_is_no_error() -> None:
+    for action in ("status", "stop"):
+        done = executor("pool", action, "--json")
+        assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "stopped")

@@ -1,0 +1,116 @@
+"""The engine's adapter against an engine that does not answer: each call has a time of its own and holds up no other."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from executor.errors import HostError
+from executor.sandbox import docker as docker_module
+from executor.sandbox.docker import DockerEngine
+
+ANSWERS = {"/version": {"ApiVersion": "1.41"}, "/containers/json": []}
+
+
+class Engine:
+    """Answers what it knows, trickles what is asked of `/info`, and never answers anything else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = folder / "s"
+        self._over = threading.Event()
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(self.address))
+        self._server.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._server.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                stream, _ = self._server.accept()
+                threading.Thread(target=self._serve, args=(stream,), daemon=True).start()
+
+    def _serve(self, stream: socket.socket) -> None:
+        with stream, contextlib.suppress(OSError):
+            while request := stream.recv(65536).decode():
+                path = request.split()[1].partition("?")[0]
+                known = next((a for end, a in ANSWERS.items() if path.endswith(end)), None)
+                if known is None:
+                    self._do_not_answer(stream, trickle=path.endswith("/info"))
+                    return
+                body = json.dumps(known)
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                stream.sendall((head + body).encode())
+
+    def _do_not_answer(self, stream: socket.socket, *, trickle: bool) -> None:
+        if trickle:
+            stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not self._over.wait(0.1):
+            if trickle:
+                stream.sendall(b" ")
+
+
+@pytest.fixture
+def engine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
+    server = Engine(tmp_path_factory.mktemp("e"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{server.address}")
+    monkeypatch.setattr(docker_module, "_MARGIN_SECONDS", 0.2)
+    monkeypatch.setattr(docker_module, "_KILL_SECONDS", 0.5)
+    yield DockerEngine()
+    server.stop()
+
+
+def test_a_call_without_an_answer_ends_in_its_time_and_holds_up_no_other(engine: DockerEngine) -> None:
+    refused: list[HostError] = []
+
+    def kill() -> None:
+        try:
+            engine.kill("c")
+        except HostError as err:
+            refused.append(err)
+
+    began = time.monotonic()
+    stuck = threading.Thread(target=kill)
+    stuck.start()
+    for _ in range(5):
+        assert engine.owned("label") == []
+    assert time.monotonic() - began < 0.5, "other calls waited"
+    stuck.join(5)
+    assert 0.4 < time.monotonic() - began < 2
+    assert "no answer" in refused[0].message
+
+
+def test_an_answer_that_trickles_in_is_not_waited_for(engine: DockerEngine) -> None:
+    """The connection's own time limit counts from one byte to the next."""
+    began = time.monotonic()
+    with pytest.raises(HostError, match="no answer within"):
+        engine._call("ask", "info", seconds=0.5)
+    assert time.monotonic() - began < 2
+    assert engine.owned("label") == []
+
+
+def test_waiting_for_a_container_that_goes_on_is_no_error(engine: DockerEngine) -> None:
+    assert engine.wait("c", seconds=0.3) is False
+
+
+@pytest.mark.parametrize(("unanswered", "asked"), [(1, True), (2, False)])
+def test_an_engine_that_left_too_many_calls_unanswered_is_not_asked(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch, unanswered: int, asked: bool
+) -> None:
+    monkeypatch.setattr(docker_module, "_UNANSWERED_MAX", 2)
+    for _ in range(unanswered):
+        with pytest.raises(HostError, match="no answer within"):
+            engine._call("ask", "info", seconds=0.2)
+    if asked:
+        assert engine.owned("label") == []
+    else:
+        with pytest.raises(HostError, match="leaves 2 calls unanswered"):
+            engine.owned("label")
