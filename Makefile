@@ -8,10 +8,12 @@ DEMO := build/demo/karate-club
 
 setup: $(VENV)/.ready
 
+# The lock is whole, so that pip has nothing to resolve: left to it, a newer release of a locked package could stop it.
 $(VENV)/.ready: .ci/requirements.lock pyproject.toml
 	.ci/python $(PYTHON) $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r .ci/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r .ci/requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check --quiet
 	touch $@
 
 engine:
