@@ -1,4 +1,4 @@
-"""The engine's adapter against an engine that does not answer: each call has a time of its own and holds up no other."""
+"""The adapter against an engine that does not answer: each call has a time of its own and holds up no other."""
 
 import contextlib
 import json
