@@ -13,7 +13,10 @@ _LIBRARY = "/usr/lib/x86_64-linux-gnu/libz.so.1"
 _LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 _PYTHON = "/usr/bin/python3.11"
 _SEND = "\nfrom worker.job import current\ncurrent().output('out.txt', str(result), role='data')\n"
-_LIBC = "import ctypes, os, shutil\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+_LIBC = (
+    "import ctypes, os, shutil\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+    "def whole(value): return ctypes.c_long(value or 0) if value is None or isinstance(value, int) else value\n"
+)
 _NOEXEC = "failed to map segment"
 _FILTERED = "Operation not permitted"
 _READ_ONLY = ("Read-only file system", "Permission denied")
@@ -45,8 +48,11 @@ class Attempt:
 
 
 def _call(number: int, *arguments: str, before: str = "") -> str:
-    """Make a system call by number, and raise what the kernel answers."""
-    call = ", ".join([str(number), *arguments])
+    """Make a system call by number, and raise what the kernel answers.
+
+    Numbers go as whole registers: as an int, the last of six brings whatever lay on the stack beside it.
+    """
+    call = ", ".join(f"whole({argument})" for argument in (str(number), *arguments))
     return (
         f"{_LIBC}{before}"
         f"value = libc.syscall({call})\n"
