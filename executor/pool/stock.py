@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from executor.errors import HostError
-from executor.sandbox.cgroup import Seal, read_seal, read_usage
+from executor.sandbox.cgroup import Seal, SealFiles, find_seal_files, read_cpu_seconds, read_seal
 from executor.sandbox.config import MOUNTS, SandboxConfig, host_config_digest
 from executor.sandbox.engine import Engine
 from executor.sandbox.slot import Slot
@@ -53,12 +53,14 @@ class Waiting:
     Attributes:
         slot: The slot.
         since: When it became ready, on the monotonic clock.
+        files: Where the kernel says what it uses and is held to.
         cpu_seconds: What it had used by then, or None where the kernel does not say.
         seal: What it was held to by then, or None.
     """
 
     slot: Slot
     since: float
+    files: SealFiles
     cpu_seconds: float | None
     seal: Seal | None
 
@@ -91,17 +93,19 @@ class Shelf:
 
 def put_by(slot: Slot) -> Waiting:
     """Note what a slot has used, and what it is held to, when it becomes ready."""
-    used, seal = read_usage(slot.pid).cpu_seconds, read_seal(slot.pid)
-    return Waiting(slot=slot, since=time.monotonic(), cpu_seconds=used, seal=seal)
+    files = find_seal_files(slot.pid)
+    used, seal = read_cpu_seconds(files), read_seal(files)
+    return Waiting(slot=slot, since=time.monotonic(), files=files, cpu_seconds=used, seal=seal)
 
 
-def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str | None:
+def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float, ask_engine: bool) -> str | None:
     """Return why a slot must not be given away any more, or None.
 
     Args:
-        engine: Where it runs. Asked only where the kernel does not say everything.
+        engine: Where it runs.
         waiting: The slot.
         lease_seconds: How long it may wait.
+        ask_engine: Whether to ask the engine as well. It is asked in any case where the kernel does not say everything.
     """
     slot = waiting.slot
     idle = time.monotonic() - waiting.since
@@ -117,12 +121,12 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float) -> str
         poll.register(stream, select.POLLIN | select.POLLRDHUP)
     if poll.poll(0):
         return "channels"
-    return (
-        _seal_fault(waiting) or _cpu_fault(waiting, idle) or (engine_fault(engine, slot) if not waiting.seal else None)
-    )
+    if fault := _seal_fault(waiting) or _cpu_fault(waiting, idle):
+        return fault
+    return _engine_fault(engine, slot) if ask_engine or waiting.seal is None else None
 
 
-def engine_fault(engine: Engine, slot: Slot) -> str | None:
+def _engine_fault(engine: Engine, slot: Slot) -> str | None:
     """Return why a slot must not be given away as far as the engine knows, or None."""
     try:
         state = engine.state(slot.container)
@@ -140,7 +144,7 @@ def engine_fault(engine: Engine, slot: Slot) -> str | None:
 
 
 def _seal_fault(waiting: Waiting) -> str | None:
-    then, now = waiting.seal, read_seal(waiting.slot.pid)
+    then, now = waiting.seal, read_seal(waiting.files)
     if then is None:
         return None
     if now is None or now.started != then.started:
@@ -161,7 +165,7 @@ def _holds_something(slot: Slot, name: str) -> bool:
 
 
 def _cpu_fault(waiting: Waiting, idle: float) -> str | None:
-    used = read_usage(waiting.slot.pid).cpu_seconds
+    used = read_cpu_seconds(waiting.files)
     if waiting.cpu_seconds is None:
         return None if used is None else "cpu"  # a kernel that counts has counted from the start
     share = _IDLE_CPU_SHARE_MAX.get(waiting.slot.request.config.runtime, 0.0)

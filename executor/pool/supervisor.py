@@ -22,7 +22,7 @@ from typing import Any
 
 from executor.errors import ExecutorError, HostError
 from executor.home import Home
-from executor.pool.stock import PoolClass, Shelf, Waiting, engine_fault, find_fault, put_by
+from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, put_by
 from executor.pool.wire import is_same_user, listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
@@ -273,7 +273,7 @@ class Pool:
                 break
             fault: str | None = "unknown"
             try:
-                fault = find_fault(self._engine, waiting, lease_seconds=self._settings.lease_seconds)
+                fault = self._fault(waiting, ask_engine=False)
             finally:
                 if fault is not None:
                     self._discard(waiting, fault)
@@ -296,20 +296,23 @@ class Pool:
                 self._discard(oldest, "lease")
 
     def _patrol(self) -> None:
-        """Ask the engine of one waiting slot after the other, all the time, and discard what it says otherwise of."""
+        """Look at one waiting slot after the other, all the time, and ask the engine too; discard what has a fault."""
         while not self._stopping.wait(_PATROL_SECONDS):
             with self._lock:
                 rounds = [(shelf, waiting) for shelf in self._shelves.values() for waiting in shelf.waiting]
             for shelf, waiting in rounds:
                 if self._stopping.wait(_PATROL_STEP_SECONDS):
                     return
-                if not self._is_quiet() or (fault := engine_fault(self._engine, waiting.slot)) is None:
+                if not self._is_quiet() or (fault := self._fault(waiting, ask_engine=True)) is None:
                     continue
                 with self._lock:
                     if waiting not in shelf.waiting:
                         continue
                     shelf.waiting.remove(waiting)
                 self._discard(waiting, fault)
+
+    def _fault(self, waiting: Waiting, *, ask_engine: bool) -> str | None:
+        return find_fault(self._engine, waiting, lease_seconds=self._settings.lease_seconds, ask_engine=ask_engine)
 
     def _is_quiet(self) -> bool:
         """Whether no job runs, and none has for a moment."""

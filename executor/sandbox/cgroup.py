@@ -4,10 +4,12 @@ Read on the host, while the container's process 1 still lives. Cgroup v1 and v2.
 gives None: nothing is made up.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_TEXT_BYTES_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,29 @@ _LIMITS_V1 = (
 _LIMITS_V2 = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.freeze")
 
 
-def read_seal(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> Seal | None:
-    """Read what holds the container that a process is process 1 of; None where the kernel does not say all of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealFiles:
+    """Where the kernel says what holds a container. Found once: it does not move, and a container that does is noticed.
+
+    Attributes:
+        stat: Process 1 (proc(5)).
+        devices: Its network interfaces.
+        processes: All processes of its cgroup.
+        limits: The files that limit it, by name.
+        cpu: CPU time of all processes; empty for a process in no cgroup of its own.
+        cpu_unit: How many of what `cpu` counts make a second.
+    """
+
+    stat: str
+    devices: str
+    processes: str
+    limits: tuple[tuple[str, str], ...]
+    cpu: str
+    cpu_unit: float
+
+
+def find_seal_files(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> SealFiles:
+    """Find the files of the container that a process is process 1 of. Not all of them need exist.
 
     Args:
         pid: Process 1 of the container, as the host numbers it.
@@ -99,23 +122,54 @@ def read_seal(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> Se
     paths = _cgroup_paths(pid, proc)
     if "" in paths and (root / "cgroup.controllers").exists():
         group = root / paths[""].lstrip("/")
-        files = [(name, group / name) for name in _LIMITS_V2]
+        limits = [(name, group / name) for name in _LIMITS_V2]
+        own, cpu, unit = paths[""], group / "cpu.stat", 1e6
     else:
-        group = root / "pids" / paths.get("pids", "").lstrip("/")
-        files = [(name, root / part / paths.get(part, "").lstrip("/") / name) for part, name in _LIMITS_V1]
+        groups = {part: root / part / paths.get(part, "").lstrip("/") for part in ("pids", "cpuacct")}
+        group = groups["pids"]
+        limits = [(name, root / part / paths.get(part, "").lstrip("/") / name) for part, name in _LIMITS_V1]
+        own, cpu, unit = paths.get("cpuacct", ""), groups["cpuacct"] / "cpuacct.usage", 1e9
+    return SealFiles(
+        stat=str(proc / str(pid) / "stat"),
+        devices=str(proc / str(pid) / "net/dev"),
+        processes=str(group / "cgroup.procs"),
+        limits=tuple((name, str(path)) for name, path in limits),
+        cpu=str(cpu) if own.strip("/") else "",
+        cpu_unit=unit,
+    )
+
+
+def read_seal(files: SealFiles) -> Seal | None:
+    """Read what holds a container; None where the kernel does not say all of it."""
     try:
         return Seal(
-            started=(proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19],
-            processes=frozenset((group / "cgroup.procs").read_text().split()),
-            limits=tuple((name, path.read_text()) for name, path in files),
+            started=_text(files.stat).rpartition(")")[2].split()[19],
+            processes=frozenset(_text(files.processes).split()),
+            limits=tuple((name, _text(path)) for name, path in files.limits),
             interfaces=tuple(
-                line.partition(":")[0].strip()
-                for line in (proc / str(pid) / "net/dev").read_text().splitlines()
-                if ":" in line
+                line.partition(":")[0].strip() for line in _text(files.devices).splitlines() if ":" in line
             ),
         )
     except (OSError, IndexError):
         return None
+
+
+def read_cpu_seconds(files: SealFiles) -> float | None:
+    """Read the CPU time of all processes of a container; None where the kernel does not count it."""
+    try:
+        words = _text(files.cpu).split()
+        return int(words[words.index("usage_usec") + 1 if "usage_usec" in words else 0]) / files.cpu_unit
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _text(path: str) -> str:
+    """Read a file of the kernel's, in one go and without what `open` adds: 0.02 ms rather than 0.08 (2026-11)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _TEXT_BYTES_MAX).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def _read_v2(path: Path) -> Usage:

@@ -11,7 +11,7 @@ on read-only volumes, 2026-11): that no native library comes in by them is seen 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Seccomp:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
     """All that decides what a container can do. No field has a default: each is a decision of the plan.
 
@@ -74,10 +74,10 @@ class SandboxConfig:
         """CPU threads that the CPU limit is good for."""
         return max(1, int(self.cpus))
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256, in hex, of the whole request to the engine, but for what is particular to one container."""
-        return digest_of(create_body(ContainerRequest(name="", config=self, folder=Path("/"), labels=())))
+        return _digest(self)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the form that plans and provenance record."""
@@ -142,6 +142,11 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
         "Labels": dict(request.labels),
         "HostConfig": _host_config(request),
     }
+
+
+@lru_cache(maxsize=64)  # a run asks for the digest of equal configurations several times: 0.4 ms each
+def _digest(config: SandboxConfig) -> str:
+    return digest_of(create_body(ContainerRequest(name="", config=config, folder=Path("/"), labels=())))
 
 
 def inert_body(image_id: str, labels: tuple[tuple[str, str], ...]) -> dict[str, Any]:

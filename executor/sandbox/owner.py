@@ -6,6 +6,7 @@ the deadline that it set itself counts. Containers of another state directory ar
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -127,9 +128,10 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
 
 def hand_over(folder: Path, owner: Owner) -> None:
     """Make somebody else the owner of a run folder and of its container. Labels cannot change, so the folder counts."""
-    staged = folder / "owner.new"
-    staged.write_text(str(owner))
-    staged.replace(folder / "owner")
+    staged = f"{folder}/owner.new"
+    with open(staged, "wb", buffering=0) as file:  # noqa: PTH123 - on the way of every warm job, where a Path costs
+        file.write(str(owner).encode())
+    os.replace(staged, f"{folder}/owner")
 
 
 def _container_owner(container: OwnedContainer, home: Home) -> Owner | None:
@@ -164,10 +166,12 @@ def _folder_owner(folder: Path) -> Owner | None:
         return None
 
 
+@functools.cache
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+@functools.cache
 def _namespace() -> int:
     return Path("/proc/self/ns/pid").stat().st_ino
 

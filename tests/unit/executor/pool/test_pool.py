@@ -19,7 +19,7 @@ from executor.pool import stock, supervisor, wire
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
-from executor.sandbox.cgroup import Seal, Usage
+from executor.sandbox.cgroup import Seal
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.intake import Listener
@@ -433,11 +433,11 @@ def test_a_job_that_ends_while_the_pool_stops_removes_its_own_container(bench: B
 def test_a_slot_that_computed_while_it_waited_is_discarded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, used: float | None, taken: bool
 ) -> None:
-    monkeypatch.setattr(stock, "read_usage", lambda _: Usage(cpu_seconds=1.0))
+    monkeypatch.setattr(stock, "read_cpu_seconds", lambda _: 1.0)
     with bench.pool(size=1) as pool:
         ready(pool, 1)
-        usage = Usage(cpu_seconds=None if used is None else 1.0 + used)
-        monkeypatch.setattr(stock, "read_usage", lambda _: usage)
+        now = None if used is None else 1.0 + used
+        monkeypatch.setattr(stock, "read_cpu_seconds", lambda _: now)
         slot = bench.take()
         assert (slot is not None) == taken
         if slot is not None:

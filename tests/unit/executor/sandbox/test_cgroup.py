@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from executor.sandbox.cgroup import Usage, read_seal, read_usage
+from executor.sandbox.cgroup import Usage, find_seal_files, read_cpu_seconds, read_seal, read_usage
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -78,7 +78,7 @@ def seal_v1(root: Path) -> None:
 
 def test_what_holds_a_container_is_read_in_version_1(tmp_path: Path) -> None:
     seal_v1(tmp_path)
-    seal = read_seal(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    seal = read_seal(find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg"))
     assert seal is not None
     assert seal.started == "22"  # field 22 of proc(5), whatever the program's name
     assert seal.processes == {"7", "8"}
@@ -92,7 +92,7 @@ def test_what_holds_a_container_is_read_in_version_2(tmp_path: Path) -> None:
     write(tmp_path / "proc", {"7/cgroup": "0::/c.scope\n", "7/stat": STAT, "7/net/dev": DEVICES})
     names = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.freeze", "cgroup.procs")
     write(tmp_path / "cg", {"cgroup.controllers": "cpu\n"} | {f"c.scope/{name}": "1\n" for name in names})
-    seal = read_seal(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    seal = read_seal(find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg"))
     assert seal is not None
     assert [name for name, _ in seal.limits] == list(names[:-1])
 
@@ -100,5 +100,16 @@ def test_what_holds_a_container_is_read_in_version_2(tmp_path: Path) -> None:
 def test_where_the_kernel_does_not_say_all_of_it_there_is_no_seal(tmp_path: Path) -> None:
     seal_v1(tmp_path)
     (tmp_path / "cg/pids/docker/c/pids.max").unlink()
-    assert read_seal(7, proc=tmp_path / "proc", root=tmp_path / "cg") is None
-    assert read_seal(8, proc=tmp_path / "proc", root=tmp_path / "cg") is None
+    assert read_seal(find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg")) is None
+    assert read_seal(find_seal_files(8, proc=tmp_path / "proc", root=tmp_path / "cg")) is None
+
+
+def test_cpu_time_is_read_in_both_versions_and_not_made_up(tmp_path: Path) -> None:
+    seal_v1(tmp_path)
+    one = find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    assert read_cpu_seconds(one) is None
+    write(tmp_path / "cg", {"cpuacct/docker/c/cpuacct.usage": "1500000000\n"})
+    assert read_cpu_seconds(one) == 1.5
+    write(tmp_path / "proc", {"9/cgroup": "0::/c.scope\n"})
+    write(tmp_path / "cg", {"cgroup.controllers": "cpu\n", "c.scope/cpu.stat": "user_usec 1\nusage_usec 250000\n"})
+    assert read_cpu_seconds(find_seal_files(9, proc=tmp_path / "proc", root=tmp_path / "cg")) == 0.25
