@@ -88,7 +88,7 @@ def _parse(doc: dict[str, Any], name: str) -> Definition:
         name=name,
         release=_strings([debian["release"]], _WORD)[0],
         signers=_strings(debian["signers"], _FINGERPRINT),
-        roots=Roots(debs=_strings(debian["roots"], _WORD), wheels=_strings(wheels["roots"], _REQUIREMENT)),
+        roots=Roots(debs=_strings(debian["roots"], _WORD), wheels=_strings(wheels["roots"], _REQUIREMENT, least=0)),
         recipe=parse_recipe(
             {
                 "architecture": doc["architecture"],
@@ -108,9 +108,9 @@ def _parse(doc: dict[str, Any], name: str) -> Definition:
     )
 
 
-def _strings(value: object, form: re.Pattern[str]) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise TypeError(f"expected a list that is not empty, got {value!r}")
+def _strings(value: object, form: re.Pattern[str], *, least: int = 1) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < least:
+        raise TypeError(f"expected a list of {least} or more, got {value!r}")
     for item in value:
         if not isinstance(item, str) or not form.fullmatch(item):
             raise ValueError(f"not what is expected here: {item!r}")

@@ -167,7 +167,7 @@ def layer_plan(recipe: Recipe, inputs: Sequence[LockedInput]) -> list[tuple[str,
     for pattern in recipe.own_layer:
         own += [w for w in wheels if fnmatchcase(w.name, pattern) and w not in own]
     rest = tuple(w for w in wheels if w not in own)
-    plan = [(OS, debs), *((w.name, (w,)) for w in own), (WHEELS, rest), (WORKER, sources)]
+    plan = [(OS, debs), *((w.name, (w,)) for w in own), *([(WHEELS, rest)] if rest else []), (WORKER, sources)]
     if len(dict(plan)) != len(plan):
         raise LockError("a wheel with a layer of its own is called like one of ours")
     return plan
@@ -248,7 +248,7 @@ def _parse(document: Any, *, raw: bytes) -> ImageLock:
         raise ValueError(f"not an image name: {name!r}")
     return ImageLock(
         name=name,
-        roots=Roots(debs=_texts(roots["debs"]), wheels=_texts(roots["wheels"])),
+        roots=Roots(debs=_texts(roots["debs"]), wheels=_texts(roots["wheels"], least=0)),
         recipe=parse_recipe(document["recipe"]),
         indexes=tuple(_parse_index(i) for i in document["indexes"]),
         inputs=tuple(_parse_input(i) for i in document["inputs"]),
@@ -326,9 +326,9 @@ def _text(value: object) -> str:
     return value
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"expected a list that is not empty, got {value!r}")
+def _texts(value: object, *, least: int = 1) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < least:
+        raise ValueError(f"expected a list of {least} or more, got {value!r}")
     return tuple(_text(v) for v in value)
 
 

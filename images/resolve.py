@@ -174,6 +174,8 @@ class Resolver:
         if not self._kind_changes("wheel"):
             return list(current)
         recipe, roots = self._definition.recipe, self._definition.roots.wheels
+        if not roots:
+            return []
         _check_python(recipe.python)
         constraints = [f"{i.name}==={i.version}" for i in current if i.name != self._upgrade and _admits(roots, i)]
         with tempfile.TemporaryDirectory(prefix="executor-lock-") as scratch:
