@@ -3,12 +3,22 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from policy.egress import address_fault
 
 RuleID = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$")]
 OperatorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,120}$")]
 Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{0,120}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+# At least two labels, the last one no number (RFC 1123, 2.1): neither an address nor `localhost` is such a name.
+HostName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", max_length=253
+    ),
+]
+EGRESS_RULES_MAX = 64
 
 
 class _Strict(BaseModel):
@@ -89,6 +99,29 @@ class Replay(_Strict):
     argmax_agreement_min: float = Field(ge=0, le=1)
 
 
+class EgressRule(_Strict):
+    """A place that jobs may connect to through the proxy: one name, one port. There is no wildcard.
+
+    Where `address` is given, the name stands for it and is not looked up, and it may be a private one.
+    """
+
+    id: RuleID
+    host: HostName
+    port: int = Field(ge=1, le=65535)
+    address: str | None = None
+    reason: str = Field(min_length=10)
+    reviewer: str = Field(min_length=2)
+    reviewed: date
+    expires: date | None = None
+
+    @field_validator("address")
+    @classmethod
+    def _may_be_reached(cls, address: str | None) -> str | None:
+        if address is not None and (fault := address_fault(address, given=True)):
+            raise ValueError(f"{address} is {fault}")
+        return address
+
+
 class Profile(_Strict):
     """One file under `policy/profiles/`."""
 
@@ -99,7 +132,8 @@ class Profile(_Strict):
     reviewed: date
     images: tuple[Word, ...] = Field(min_length=1)
     runtime: Word
-    network: Literal["none"]
+    network: Literal["none", "allowlist"]
+    egress: tuple[EgressRule, ...] = Field(default=(), max_length=EGRESS_RULES_MAX)
     seccomp: Word
     operators: tuple[Word, ...] = Field(min_length=1)
     onnx_opset: Range
@@ -107,3 +141,19 @@ class Profile(_Strict):
     replay: Replay
     ceilings: Ceilings
     format: tuple[FormatRule, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _egress_fits_the_network(self) -> "Profile":
+        if bool(self.egress) != (self.network == "allowlist"):
+            raise ValueError('egress rules go with network = "allowlist", which needs at least one')
+        for what, keys in (
+            ("rule id", [rule.id for rule in self.egress]),
+            ("host and port", [(rule.host, rule.port) for rule in self.egress]),
+        ):
+            if len(set(keys)) != len(keys):
+                raise ValueError(f"a {what} stands twice among the egress rules")
+        given: dict[str, str | None] = {}
+        for rule in self.egress:
+            if given.setdefault(rule.host, rule.address) != rule.address:
+                raise ValueError(f"two egress rules have {rule.host} at different addresses")
+        return self
