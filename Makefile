@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image registry demo test lint unit lock bench soak oracle clean
+.PHONY: setup engine image egress-image registry demo test lint unit lock bench soak oracle clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ engine:
 image: setup engine
 	$(BIN)/executor image load cpu
 
+# What jobs of profiles with a network need beside their own image.
+egress-image: image
+	$(BIN)/executor image load egress
+
 # Debian's docker-registry, for tests on loopback.
 registry:
 	.ci/registry build/registry
@@ -34,13 +38,13 @@ demo: image
 	$(BIN)/executor verify $(DEMO)
 	@echo && echo "The release lies in $(DEMO). To verify it again:" && echo "  $(BIN)/executor verify $(DEMO)"
 
-test: image registry lint
+test: image egress-image registry lint
 	$(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy executor policy signing images tests
+	$(BIN)/mypy --exclude '^(images/worker|tests/data|build)/' executor policy signing images tests
 	MYPYPATH=images:. $(BIN)/mypy -p worker -p tools
 	$(BIN)/lint-imports
 
