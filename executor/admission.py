@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from executor.errors import ImageMismatchError, UnsupportedError
 from executor.plan import LaunchPlan
 from executor.sandbox.engine import Engine, EngineInfo, ImageFacts
+from images.lock import ImageLock
 
 _ENV_REFUSED = ("LD_", "NVIDIA_")
 _ENV_ALLOWED = ("NVIDIA_VISIBLE_DEVICES=void",)
@@ -18,10 +19,12 @@ class Admitted:
         engine: What the engine says of itself.
         image_id: The digest under which it has the image: of the configuration in Docker's classic store, of the
             manifest in the containerd store. Both are pinned.
+        proxy_image_id: The same for the image of the egress proxy, or None where the plan has none.
     """
 
     engine: EngineInfo
     image_id: str
+    proxy_image_id: str | None = None
 
 
 def admit(engine: Engine, plan: LaunchPlan) -> Admitted:
@@ -33,8 +36,15 @@ def admit(engine: Engine, plan: LaunchPlan) -> Admitted:
     """
     info = engine.info()
     check_engine(info, plan.job.runtime, plan.job.devices)
-    found = engine.image(plan.job.image_id) or engine.image(plan.image.expect.manifest)
-    return Admitted(engine=info, image_id=check_image(found, plan))
+    image_id, proxy_image_id = _admit_image(engine, plan.image), None
+    if plan.egress is not None:
+        check_engine(info, plan.egress.proxy.runtime, ())
+        proxy_image_id = _admit_image(engine, plan.egress.image)
+    return Admitted(engine=info, image_id=image_id, proxy_image_id=proxy_image_id)
+
+
+def _admit_image(engine: Engine, image: ImageLock) -> str:
+    return check_image(engine.image(image.expect.image_id) or engine.image(image.expect.manifest), image)
 
 
 def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> None:
@@ -61,18 +71,18 @@ def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> No
         )
 
 
-def check_image(found: ImageFacts | None, plan: LaunchPlan) -> str:
+def check_image(found: ImageFacts | None, image: ImageLock) -> str:
     """Return the digest of an image that is the pinned one and brings nothing that a sealed container must not have.
 
     Raises:
         ImageMismatchError: It is not there, is another, or does.
     """
-    name, wanted = plan.image.name, plan.job.image_id
+    name, wanted = image.name, image.expect.image_id
     if found is None:
         raise ImageMismatchError(
             f"the engine does not have image {name!r} ({wanted})", hint=f"load it: executor image load {name}"
         )
-    if found.image_id not in (wanted, plan.image.expect.manifest):
+    if found.image_id not in (wanted, image.expect.manifest):
         raise ImageMismatchError(f"the engine has {found.image_id} in place of image {name!r} ({wanted})")
     if found.volumes:
         raise ImageMismatchError(f"image {name!r} declares volumes: writable host disk under a read-only root")

@@ -209,6 +209,7 @@ class Run:
             stages = Stages(
                 self._plan,
                 image_id=admitted.image_id,
+                proxy_image_id=admitted.proxy_image_id,
                 run_id=self._run_id,
                 folder=folder,
                 context=self._context,
@@ -243,7 +244,11 @@ class Run:
     def _journey(
         self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain
     ) -> Status:
-        result, artifacts = stages.run_job(log_folder)
+        try:
+            result, artifacts = stages.run_job(log_folder)
+        finally:
+            if stages.egress is not None:
+                self._report["egress"] = stages.egress
         outcome = self._complete(result.outcome, artifacts)
         self._note_run(result, outcome, artifacts)
         if outcome.kind is not OutcomeKind.SUCCEEDED:
@@ -299,7 +304,12 @@ class Run:
                 replays=inspected.replays,
             ),
             provenance=slsa_provenance(
-                plan, run_id=self._run_id, result=result, started=self._started, finished=self._context.now()
+                plan,
+                run_id=self._run_id,
+                result=result,
+                egress=self._report.get("egress"),
+                started=self._started,
+                finished=self._context.now(),
             ),
         )
 

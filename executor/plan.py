@@ -5,7 +5,7 @@ Where inputs lie is not part of it; what they are is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from executor import __version__
@@ -15,15 +15,41 @@ from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
 from images.lock import ImageLock
 from policy.load import Policy
+from policy.model import EgressRule
 
 SCHEMA = "executor.plan/v1"
 # Of ours and not of the job's: a job must not starve the inspection of what it sent.
 _INSPECTION_LIMITS = Limits(cpus=1.0, memory_bytes=4096 * MIB, pids=128, wall_seconds=300.0, tmp_bytes=64 * MIB)
+_PROXY_LIMITS = Limits(cpus=1.0, memory_bytes=512 * MIB, pids=64, tmp_bytes=16 * MIB)
+_PROXY_RUNTIME = "runc"  # what it is handed is a socket of the host's, which gVisor does not take
 _TRAIN_OUTPUTS = (
     OutputSpec(name="model.onnx", role="model"),
     OutputSpec(name="model.pt", role="model"),
     OutputSpec(name="test-vectors.npz", role="test-vectors"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressPlan:
+    """The job's way out.
+
+    Attributes:
+        image: The pinned image of the proxy.
+        proxy: Its sealed container.
+        rules: What it lets through.
+    """
+
+    image: ImageLock
+    proxy: SandboxConfig
+    rules: tuple[EgressRule, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the recorded form."""
+        return {
+            "image": _image_wire(self.image),
+            "proxy": self.proxy.to_wire(),
+            "rules": [rule.model_dump(mode="json") for rule in self.rules],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +66,8 @@ class LaunchPlan:
         code: Tree digest and entry of the caller's code, or None.
         image: The pinned image.
         job: The sealed container of the job.
-        inspection: The sealed container of each inspection.
+        inspection: The sealed container of each inspection, which never has a way out.
+        egress: The job's way out, or None.
         wall_seconds: Limit on the job.
         idle_seconds: Limit on how long the job may neither say nor compute anything.
         input_bytes: Limit on all inputs together.
@@ -62,6 +89,7 @@ class LaunchPlan:
     image: ImageLock
     job: SandboxConfig
     inspection: SandboxConfig
+    egress: EgressPlan | None
     wall_seconds: float
     idle_seconds: float
     inspection_wall_seconds: float
@@ -84,14 +112,10 @@ class LaunchPlan:
             "outputs": [o.model_dump() for o in self.outputs],
             "inputs": dict(self.inputs),
             "code": {"sha256": self.code[0], "entry": self.code[1]} if self.code else None,
-            "image": {
-                "name": self.image.name,
-                "id": self.image.expect.image_id,
-                "manifest": self.image.expect.manifest,
-                "lock_sha256": self.image.digest,
-            },
+            "image": _image_wire(self.image),
             "job": self.job.to_wire(),
             "inspection": self.inspection.to_wire(),
+            "egress": self.egress.to_wire() if self.egress else None,
             "limits": {
                 "wall_seconds": self.wall_seconds,
                 "idle_seconds": self.idle_seconds,
@@ -116,7 +140,14 @@ class LaunchPlan:
         return self.wall_seconds + 2 * self.inspection_wall_seconds + 3600
 
 
-def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[str, str] | None) -> LaunchPlan:
+def plan_launch(
+    spec: JobSpec,
+    *,
+    image: ImageLock,
+    policy: Policy,
+    code: tuple[str, str] | None,
+    proxy_image: ImageLock | None = None,
+) -> LaunchPlan:
     """Decide how a job would run, without running it.
 
     Args:
@@ -124,6 +155,7 @@ def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[
         image: The pinned image that `spec.image` names.
         policy: The effective policy of `spec.profile`.
         code: Tree digest and entry of the code as it was read, or None.
+        proxy_image: The pinned image of the egress proxy, which a profile with network `allowlist` needs.
 
     Raises:
         RequestError: The image is not for this profile, the code is not what the job names, or a limit is over the
@@ -145,8 +177,9 @@ def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[
         inputs={name: spec.inputs[name].sha256 for name in sorted(spec.inputs)},
         code=code,
         image=image,
-        job=_sandbox(image, policy, limits, devices=spec.gpus),
-        inspection=_sandbox(image, policy, _INSPECTION_LIMITS, devices=()),
+        job=_sandbox(image, policy, limits, devices=spec.gpus, network=profile.network),
+        inspection=_sandbox(image, policy, _INSPECTION_LIMITS, devices=(), network="none"),
+        egress=_egress(proxy_image, policy),
         wall_seconds=limits.wall_seconds,
         idle_seconds=limits.idle_seconds,
         input_bytes=limits.input_bytes,
@@ -159,12 +192,31 @@ def plan_launch(spec: JobSpec, *, image: ImageLock, policy: Policy, code: tuple[
     )
 
 
-def _sandbox(image: ImageLock, policy: Policy, limits: Limits, *, devices: tuple[str, ...]) -> SandboxConfig:
+def _image_wire(image: ImageLock) -> dict[str, str]:
+    return {
+        "name": image.name,
+        "id": image.expect.image_id,
+        "manifest": image.expect.manifest,
+        "lock_sha256": image.digest,
+    }
+
+
+def _egress(image: ImageLock | None, policy: Policy) -> EgressPlan | None:
+    if policy.profile.network == "none":
+        return None
+    assert image is not None, "whoever plans for a network brings the proxy's image"
+    proxy = replace(_sandbox(image, policy, _PROXY_LIMITS, devices=(), network="egress"), runtime=_PROXY_RUNTIME)
+    return EgressPlan(image=image, proxy=proxy, rules=policy.profile.egress)
+
+
+def _sandbox(
+    image: ImageLock, policy: Policy, limits: Limits, *, devices: tuple[str, ...], network: str
+) -> SandboxConfig:
     profile = policy.profile
     return SandboxConfig(
         image_id=image.expect.image_id,
         runtime=profile.runtime,
-        network=profile.network,
+        network=network,
         cpus=limits.cpus,
         memory_bytes=limits.memory_bytes,
         pids=limits.pids,

@@ -13,6 +13,8 @@ from images.lock import load_lock
 from policy.errors import PolicyError
 from policy.load import load_policy
 
+PROXY_IMAGE = "egress"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -58,6 +60,7 @@ def plan_job(spec: JobSpec, *, code: tuple[str, str] | None = None) -> LaunchPla
         raise RequestError(f"cannot use profile {spec.profile!r}: {err.message}", hint=err.hint) from err
     try:
         image = load_lock(spec.image)
+        proxy_image = load_lock(PROXY_IMAGE) if policy.profile.network == "allowlist" else None
     except LockError as err:
         raise ImageMismatchError(err.message, hint=err.hint) from err
-    return plan_launch(spec, image=image, policy=policy, code=code)
+    return plan_launch(spec, image=image, policy=policy, code=code, proxy_image=proxy_image)

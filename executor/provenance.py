@@ -46,7 +46,13 @@ def manifest_details(
 
 
 def slsa_provenance(
-    plan: LaunchPlan, *, run_id: str, result: RunResult, started: datetime, finished: datetime
+    plan: LaunchPlan,
+    *,
+    run_id: str,
+    result: RunResult,
+    egress: Mapping[str, Any] | None,
+    started: datetime,
+    finished: datetime,
 ) -> dict[str, Any]:
     """Return the predicate of SLSA provenance v1 (slsa.dev/spec/v1.1/provenance)."""
     wire = plan.to_wire()
@@ -60,6 +66,18 @@ def slsa_provenance(
         {"name": "policy", "digest": {"sha256": plan.policy.digest}},
         *({"name": f"input/{name}", "digest": {"sha256": digest}} for name, digest in plan.inputs.items()),
     ]
+    byproducts = [{"name": "usage", "annotations": result.usage.to_wire()}]
+    if plan.egress is not None:
+        proxy = plan.egress.image
+        dependencies += [
+            {
+                "name": "egress-image",
+                "uri": f"pkg:oci/{proxy.name}",
+                "digest": {"sha256": proxy.expect.image_id.removeprefix("sha256:")},
+            },
+            {"name": "egress-image-lock", "digest": {"sha256": proxy.digest}},
+        ]
+        byproducts.append({"name": "egress", "annotations": dict(egress or {})})
     if plan.code:
         dependencies.append({"name": "code", "digest": {"sha256": plan.code[0]}})
     external = ("kind", "name", "params", "seed", "outputs", "inputs", "code", "policy")
@@ -67,7 +85,7 @@ def slsa_provenance(
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {name: wire[name] for name in external} | {"image": plan.image.name},
-            "internalParameters": {"job": wire["job"], "inspection": wire["inspection"], "limits": wire["limits"]},
+            "internalParameters": {name: wire[name] for name in ("job", "inspection", "egress", "limits")},
             "resolvedDependencies": dependencies,
         },
         "runDetails": {
@@ -76,7 +94,7 @@ def slsa_provenance(
                 "version": {"sealed-executor": __version__},
             },
             "metadata": {"invocationId": run_id, "startedOn": _stamp(started), "finishedOn": _stamp(finished)},
-            "byproducts": [{"name": "usage", "annotations": result.usage.to_wire()}],
+            "byproducts": byproducts,
         },
     }
 

@@ -1,12 +1,14 @@
 """The stages that start containers: the job itself, and the two inspections of what it sent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from executor.egress.destinations import Destination, Lookup, look_up, resolve
+from executor.egress.proxy import Proxy
 from executor.errors import Cancelled, HostError
 from executor.events import Events
 from executor.home import Home
@@ -37,6 +39,7 @@ class Context:
         pool: Where containers wait that are ready already, or None.
         now: The clock.
         cancelled: Whether somebody asked to stop.
+        lookup: Returns the addresses of a host that a job may connect to.
     """
 
     home: Home
@@ -44,6 +47,7 @@ class Context:
     pool: WarmSlots | None = None
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     cancelled: Callable[[], bool] = field(default=lambda: False)
+    lookup: Lookup = look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +70,22 @@ class Stages:
         folder: The run's folder, with `in/` and `code/` laid out.
         context: The world.
         events: Told of progress.
+        proxy_image_id: The same for the image of the egress proxy, where the plan has one.
+
+    Attributes:
+        egress: Where the job could connect to, and what it tried; None where it has no way out.
     """
 
     def __init__(
-        self, plan: LaunchPlan, *, image_id: str, run_id: str, folder: Path, context: Context, events: Events
+        self,
+        plan: LaunchPlan,
+        *,
+        image_id: str,
+        run_id: str,
+        folder: Path,
+        context: Context,
+        events: Events,
+        proxy_image_id: str | None = None,
     ) -> None:
         self._plan = plan
         self._image_id = image_id
@@ -77,6 +93,8 @@ class Stages:
         self._folder = folder
         self._context = context
         self._events = events
+        self._proxy_image_id = proxy_image_id
+        self.egress: dict[str, Any] | None = None
 
     def run_job(self, log_folder: Path) -> tuple[RunResult, list[Artifact]]:
         """Run the job's own container; what it prints goes to two files, what it sends to quarantine."""
@@ -119,8 +137,32 @@ class Stages:
                     wall_seconds=plan.wall_seconds, idle_seconds=plan.idle_seconds, log_bytes=plan.log_bytes
                 ),
                 listener=Listener(on_progress=on_progress, on_log=on_log),
+                proxy=self._start_proxy(stack) if plan.egress else None,
             )
         return result, quarantine.artifacts
+
+    def _start_proxy(self, stack: ExitStack) -> Proxy:
+        """Look up where the job may connect to, and start what lets it; `stack` stops it."""
+        plan, context = self._plan, self._context
+        assert plan.egress is not None, "it is asked for where there is one"
+        assert self._proxy_image_id is not None, "admission found its image"
+        destinations = resolve(plan.egress.rules, today=context.now().date(), lookup=context.lookup)
+        request = ContainerRequest(
+            name=f"sealed-executor-{self._run_id}-egress",
+            config=replace(plan.egress.proxy, image_id=self._proxy_image_id),
+            folder=self._folder / "egress",
+            labels=labels_for(context.home, self._run_id, wall_seconds=plan.longest_seconds),
+        )
+        proxy = Proxy(
+            context.engine, request, destinations, wall_seconds=plan.longest_seconds, cancelled=context.cancelled
+        )
+        stack.callback(self._stop_proxy, proxy, destinations)
+        proxy.start()
+        return proxy
+
+    def _stop_proxy(self, proxy: Proxy, destinations: Sequence[Destination]) -> None:
+        self.egress = {"destinations": [d.to_wire() for d in destinations], **proxy.stop().to_wire()}
+        self._events.emit("egress", **self.egress)
 
     def inspect(self, artifacts: list[Artifact]) -> Inspected:
         """Inventory first, without loading anything; replay only what passed; decide on both.
@@ -187,6 +229,7 @@ class Stages:
         quarantine: Quarantine,
         limits: SessionLimits,
         listener: Listener,
+        proxy: Proxy | None = None,
     ) -> RunResult:
         config = replace(config, image_id=self._image_id)
         slot = self._slot(role, launch["kind"], config, limits)
@@ -195,6 +238,8 @@ class Stages:
             undo.callback(slot.shut)
             for name, source in files.items():
                 link_tree(source, slot.folder / name)
+            if proxy is not None:
+                proxy.serve(slot.folder / "socket")
             undo.pop_all()
         if role == "job":
             self._events.emit("started", warm=slot.warm)

@@ -30,6 +30,13 @@ _ENV = (
     ("TMPDIR", "/tmp"),  # noqa: S108
     ("TORCHINDUCTOR_CACHE_DIR", "/tmp/inductor"),  # noqa: S108
 )
+EGRESS_NETWORK = "sealed-executor-egress"
+EGRESS_SOCKET = "egress.sock"
+_NETWORKS = {"none": "none", "allowlist": "none", "egress": EGRESS_NETWORK}  # in the engine's words
+# Where the worker's relay listens in the job's container. Programs look for either spelling.
+_PROXY_ENV = tuple(
+    (name, "http://127.0.0.1:3128") for name in ("HTTPS_PROXY", "HTTP_PROXY", "http_proxy", "https_proxy")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,8 @@ class SandboxConfig:
     Attributes:
         image_id: `sha256:` digest by which the container is created, never a tag.
         runtime: OCI runtime, such as `runc`.
-        network: Only `none` exists so far.
+        network: `none`, and `allowlist` for a job that has the proxy as its only way out: neither has an interface but
+            loopback. `egress` for the proxy itself, which is on a network of the engine.
         cpus: CPU ceiling in cores.
         memory_bytes: Memory ceiling, tmpfs included; swap is the same, so there is none.
         pids: Ceiling on processes and threads.
@@ -131,13 +139,13 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
         "Cmd": [],
         "User": USER,
         "WorkingDir": "/tmp",  # noqa: S108
-        "Env": [f"{key}={value}" for key, value in _ENV],
+        "Env": [f"{key}={value}" for key, value in (*_ENV, *(_PROXY_ENV if config.network == "allowlist" else ()))],
         "Tty": False,
         "OpenStdin": False,
         "AttachStdin": False,
         "AttachStdout": False,
         "AttachStderr": False,
-        "NetworkDisabled": True,
+        "NetworkDisabled": config.network != "egress",
         "Healthcheck": {"Test": ["NONE"]},  # an image's HEALTHCHECK is code that runs beside the job
         "Labels": dict(request.labels),
         "HostConfig": _host_config(request),
@@ -175,7 +183,7 @@ def _host_config(request: ContainerRequest) -> dict[str, Any]:
     config = request.config
     tmpfs = f"rw,noexec,nosuid,nodev,size={config.tmp_bytes},nr_inodes={config.tmp_inodes},mode=1777"
     return {
-        "NetworkMode": config.network,
+        "NetworkMode": _NETWORKS[config.network],
         "Runtime": config.runtime,
         "ReadonlyRootfs": True,
         "Privileged": False,

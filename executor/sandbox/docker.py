@@ -29,6 +29,7 @@ _LOAD_SECONDS = 1800.0
 _MARGIN_SECONDS = 2.0  # between the connection's own time limit and ours
 _UNANSWERED_MAX = 32  # beyond that many calls without an answer the engine is not asked again
 _IDLE_MAX = 4
+_NETWORK_LABEL = "sealed-executor.network"
 _API_WITH_CDI = (1, 44)  # Engine 25; before it a "cdi" driver is unknown
 
 
@@ -98,6 +99,31 @@ class DockerEngine:
                 continue
             chains.append(tuple((image.get("RootFS") or {}).get("Layers") or ()))
         return chains
+
+    def ensure_network(self, name: str) -> None:
+        """Make a bridge network, on which containers do not see one another, unless it is there.
+
+        Raises:
+            UnsupportedError: There is one of that name which is not ours.
+        """
+        found = self._call("list networks", "networks", names=[name])
+        if mine := [
+            network for network in found if network["Name"] == name
+        ]:  # the engine's filter takes a part as well
+            if any(_NETWORK_LABEL not in (network.get("Labels") or {}) for network in mine):
+                raise UnsupportedError(f"the engine has another network named {name}", hint="rename or remove it")
+            return
+        with contextlib.suppress(_ConflictError):  # another executor was faster
+            self._call(
+                "create a network",
+                "create_network",
+                name,
+                driver="bridge",
+                options={"com.docker.network.bridge.enable_icc": "false"},
+                check_duplicate=True,
+                labels={_NETWORK_LABEL: "egress"},
+                seconds=_CHANGE_SECONDS,
+            )
 
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         """Create a container that is never started, to look at its root; return its ID."""

@@ -101,6 +101,9 @@ class Engine(Protocol):
     def layer_chains(self) -> list[tuple[str, ...]]:
         """Return the layers of every image that the engine has, as `sha256:` diff IDs from the bottom."""
 
+    def ensure_network(self, name: str) -> None:
+        """Make a bridge network, on which containers do not see one another, unless it is there."""
+
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         """Create a container that is never started, to look at its root; return its ID."""
 

@@ -22,7 +22,7 @@ from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, hos
 from executor.sandbox.engine import Engine
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 
-PROTOCOL = 2
+PROTOCOL = 3
 CHANNELS = (b"S", b"C", b"O", b"E")
 _SOCKET = "worker.sock"
 _START_SECONDS_MAX = 60.0
@@ -141,7 +141,7 @@ def open_slot(
         # By name and before it exists: an answer that never comes may have made it all the same.
         undo.callback(lease.end)
         undo.callback(_close_all, channels)
-        with _listen(request.folder / "socket") as server:
+        with listen(request.folder / "socket", _SOCKET) as server:
             began = clock()
             container = engine.create(request)
             seconds["create"], began = clock() - began, clock()
@@ -151,7 +151,13 @@ def open_slot(
                 raise ImageMismatchError(
                     f"the engine made the container of {state.image_id}, asked was {request.config.image_id}"
                 )
-            prepare = {"kind": kind, "threads": threads, "preload": preload, "lease_seconds": lease_seconds}
+            prepare = {
+                "kind": kind,
+                "threads": threads,
+                "preload": preload,
+                "lease_seconds": lease_seconds,
+                "egress": request.config.network == "allowlist",
+            }
             _Reception(engine, container, server, channels, cancelled).receive(prepare, warm=preload)
             seconds["start"] = clock() - began
         (request.folder / "socket" / _SOCKET).unlink()
@@ -259,17 +265,20 @@ class _Reception:
             raise HostError("the container did not come up in time")
 
 
-def _listen(folder: Path) -> socket.socket:
-    """Listen on a socket in a folder whose path may be longer than a socket address can hold (unix(7): 108 bytes)."""
+def listen(folder: Path, name: str) -> socket.socket:
+    """Listen on a socket for a container, in a folder that it sees.
+
+    The folder's path may be longer than a socket address can hold (unix(7): 108 bytes).
+    """
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            server.bind(f"/proc/self/fd/{descriptor}/{_SOCKET}")
+            server.bind(f"/proc/self/fd/{descriptor}/{name}")
         finally:
             os.close(descriptor)
-        (folder / _SOCKET).chmod(0o666)  # the container's user connects; the folder's parent is ours alone
-        server.listen(8)
+        (folder / name).chmod(0o666)  # the container's user connects; the folder's parent is ours alone
+        server.listen(64)
         server.settimeout(_TICK_SECONDS)
     except OSError:
         server.close()

@@ -32,6 +32,7 @@ class Job:
         inputs: Input files by name.
         entry: The caller's file to run within `CODE`, or None.
         threads: How many CPU threads the limits allow.
+        control: The channel to the host.
     """
 
     def __init__(self, launch: dict[str, Any], control: socket.socket) -> None:
@@ -43,11 +44,11 @@ class Job:
         self.entry: str | None = launch.get("entry")
         self.claims: dict[str, float] = {}
         self._roles: dict[str, str] = launch["outputs"]
-        self._control = control
+        self.control = control
 
     def progress(self, **values: float) -> None:
         """Report named numbers, for the live display and the event stream."""
-        send_json(self._control, {"type": "progress", "values": _finite(values)})
+        send_json(self.control, {"type": "progress", "values": _finite(values)})
 
     def metrics(self, **values: float) -> None:
         """Record named numbers in the manifest, as the job's claims."""
@@ -69,12 +70,12 @@ class Job:
         data = content.read_bytes() if isinstance(content, Path) else content
         view = memoryview(data.encode() if isinstance(data, str) else data)
         send_json(
-            self._control,
+            self.control,
             {"type": "output", "name": name, "role": role or self._roles[name], "size": len(view)},
         )
         for offset in range(0, len(view), CHUNK_BYTES):
-            send_bytes(self._control, view[offset : offset + CHUNK_BYTES])
-        send_json(self._control, {"type": "output-end", "sha256": hashlib.sha256(view).hexdigest()})
+            send_bytes(self.control, view[offset : offset + CHUNK_BYTES])
+        send_json(self.control, {"type": "output-end", "sha256": hashlib.sha256(view).hexdigest()})
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ PROCEDURES = {
     "script": "worker.procedures.script",
     "inventory": "worker.procedures.inventory",
     "replay": "worker.procedures.replay",
+    "egress": "worker.procedures.egress",
 }
 
 

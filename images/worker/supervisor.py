@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from worker.frames import connect, receive_json, send_json
 
-PROTOCOL = 2
+PROTOCOL = 3
 _GRACE_SECONDS = 15.0  # after the host's own limit: for when the host is gone
 _BYE_SECONDS = 10.0
 _SAMPLE_SECONDS = 1.0
@@ -38,6 +38,8 @@ def main() -> NoReturn:
     prepare = receive_json(supervisor)
     channels = {name: connect(name) for name in (b"C", b"O", b"E")}
     reader, writer = _child_waker()
+    if prepare["egress"]:
+        _start_relay([supervisor, reader, writer, *channels.values()])
     pid = os.fork()
     if pid == 0:
         for stream in (supervisor, reader, writer):
@@ -172,6 +174,26 @@ def _reap() -> tuple[int, int] | None:
     except ChildProcessError:
         return None
     return (pid, status) if pid else None
+
+
+def _start_relay(ours: list[socket.socket]) -> None:
+    """Fork the process that the job's connections go through, if it may have any.
+
+    What hurts it hurts the job alone: it holds nothing that leads to the host but the way out.
+    """
+    from worker.relay import listen_for_job, serve_job
+
+    server = listen_for_job()
+    if os.fork() == 0:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for stream in ours:
+                stream.close()
+            serve_job(server)
+        finally:
+            os._exit(1)
+    server.close()
 
 
 def _become_job(prepare: dict[str, Any], channels: dict[bytes, socket.socket]) -> NoReturn:

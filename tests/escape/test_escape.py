@@ -76,7 +76,7 @@ def test_open_files_that_a_job_sends_never_arrive(home: Path, monkeypatch: pytes
     """SCM_RIGHTS: the host reads without room for them, so the kernel drops them (unix(7))."""
     code = (
         "import array, socket, struct\nfrom worker.job import current\n"
-        'stream, data = current()._control, b\'{"type":"progress","values":{"a":1}}\'\n'
+        'stream, data = current().control, b\'{"type":"progress","values":{"a":1}}\'\n'
         "files = array.array('i', [stream.fileno()] * 50)\n"
         "for _ in range(20):\n"
         "    stream.sendmsg([struct.pack('>cI', b'J', len(data)) + data],"

@@ -61,9 +61,9 @@ def refused(image_id: str, words: str) -> None:
     found = DockerEngine().image(image_id)
     assert found is not None
     with pytest.raises(ImageMismatchError, match="in place of"):
-        check_image(found, plan)
+        check_image(found, plan.image)
     with pytest.raises(ImageMismatchError, match=words):
-        check_image(replace(found, image_id=plan.job.image_id), plan)
+        check_image(replace(found, image_id=plan.job.image_id), plan.image)
 
 
 @pytest.mark.parametrize("brought", [HEALTH], indirect=True)

@@ -183,14 +183,14 @@ def forgiving_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def listening_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that leaves its socket where the worker found it, and somebody behind it."""
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
-    original, kept = slot_module._listen, []
+    original, kept = slot_module.listen, []
 
-    def listen(folder: Any) -> Any:
-        server = original(folder)
+    def listen(folder: Any, name: str) -> Any:
+        server = original(folder, name)
         kept.append(server.dup())
         return server
 
-    monkeypatch.setattr(slot_module, "_listen", listen)
+    monkeypatch.setattr(slot_module, "listen", listen)
 
 
 def undeclared(name: Any) -> Weakening:

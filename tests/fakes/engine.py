@@ -35,7 +35,7 @@ class Worker:
         self._path = path
         self.killed = killed
         self.supervisor = self.open(b"S")
-        frames.send_json(self.supervisor, {"type": "ready", "protocol": 2})
+        frames.send_json(self.supervisor, {"type": "ready", "protocol": 3})
         self.prepare: dict[str, Any] = frames.receive_json(self.supervisor)
         self.control, self.stdout, self.stderr = (self.open(c) for c in (b"C", b"O", b"E"))
         if self.prepare["preload"]:
@@ -105,6 +105,7 @@ class FakeEngine:
         self.containers: dict[str, FakeContainer] = {}
         self.workers: dict[str, Worker] = {}
         self.removed: list[str] = []
+        self.networks: set[str] = set()
         self.requests: list[ContainerRequest] = []
 
     def info(self) -> EngineInfo:
@@ -120,6 +121,9 @@ class FakeEngine:
 
     def layer_chains(self) -> list[tuple[str, ...]]:
         raise NotImplementedError
+
+    def ensure_network(self, name: str) -> None:
+        self.networks.add(name)
 
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         raise NotImplementedError

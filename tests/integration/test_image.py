@@ -29,8 +29,9 @@ def test_an_image_that_the_engine_does_not_have_is_refused(host: Host) -> None:
     """Through a lock that asks for another image than the engine has."""
     home = Home(host.folder / "home")
     prepared = prepare(host.script_job("hello", {"name": "greeting.txt"}), home=home)
-    missing = "sha256:" + "0" * 64
-    other = replace(prepared, plan=replace(prepared.plan, job=replace(prepared.plan.job, image_id=missing)))
+    missing, image = "sha256:" + "0" * 64, prepared.plan.image
+    absent = replace(image, expect=replace(image.expect, image_id=missing, manifest=missing))
+    other = replace(prepared, plan=replace(prepared.plan, image=absent))
     run = Run(
         other,
         run_id="r",

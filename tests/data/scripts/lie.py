@@ -3,7 +3,7 @@
 from worker.frames import send_bytes, send_json
 from worker.job import current
 
-stream = current()._control
+stream = current().control
 send_json(stream, {"type": "output", "name": "0.txt", "role": "data", "size": 4})
 send_bytes(stream, b"good")
 send_json(stream, {"type": "output-end", "sha256": "0" * 64})

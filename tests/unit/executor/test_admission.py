@@ -53,12 +53,12 @@ def test_a_gpu_needs_an_engine_with_cdi() -> None:
 
 def test_an_image_that_the_engine_does_not_have_is_refused_with_the_way_to_load_it() -> None:
     with pytest.raises(ImageMismatchError, match="does not have") as refused:
-        check_image(None, PLAN)
+        check_image(None, PLAN.image)
     assert "executor image load cpu" in refused.value.hint
 
 
 def test_the_manifest_digest_of_the_containerd_store_is_accepted_too() -> None:
-    check_image(replace(FACTS, image_id=PLAN.image.expect.manifest), PLAN)
+    check_image(replace(FACTS, image_id=PLAN.image.expect.manifest), PLAN.image)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_manifest_digest_of_the_containerd_store_is_accepted_too() -> None:
 )
 def test_an_image_that_brings_what_it_must_not_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ImageMismatchError):
-        check_image(replace(FACTS, **change), PLAN)
+        check_image(replace(FACTS, **change), PLAN.image)
 
 
 def test_the_cuda_image_is_admitted_and_gets_its_device_by_cdi_alone() -> None:
@@ -84,7 +84,7 @@ def test_the_cuda_image_is_admitted_and_gets_its_device_by_cdi_alone() -> None:
     lock = load_lock("cuda")
     cuda = plan_launch(spec(gpus=["nvidia.com/gpu=0"]), image=lock, policy=allowing, code=None)
     facts = replace(FACTS, image_id=lock.expect.image_id, env=lock.recipe.env)
-    assert check_image(facts, cuda) == lock.expect.image_id
+    assert check_image(facts, lock) == lock.expect.image_id
     body = create_body(ContainerRequest(name="n", config=cuda.job, folder=Path("/f"), labels=()))
     assert body["Image"] == lock.expect.image_id
     assert body["HostConfig"]["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}]

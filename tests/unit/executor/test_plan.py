@@ -1,6 +1,7 @@
 """The plan: pure, complete, and the same bytes from the same request."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from executor.jobspec import JobSpec, parse_job
 from executor.plan import LaunchPlan, plan_launch
 from images.lock import load_lock
 from policy.load import load_policy
+from policy.model import Profile
 
 TRAIN = {"apiVersion": "executor/v1", "kind": "train"}
 
@@ -62,6 +64,36 @@ def test_the_image_is_planned_by_id() -> None:
 def test_a_job_cannot_starve_the_inspection_of_what_it_sent() -> None:
     limits = {"cpus": 0.05, "pids": 8, "memory_bytes": 64 << 20, "tmp_bytes": 1 << 20}
     assert plan(limits=limits).inspection == plan().inspection
+
+
+RULE = {
+    "id": "EGRESS-ONE",
+    "host": "one.example.org",
+    "port": 443,
+    "reason": "A host that the tests know",
+    "reviewer": "security-review",
+    "reviewed": "2026-11-24",
+}
+
+
+def reaching_out(**rule: Any) -> LaunchPlan:
+    policy = load_policy("standard")
+    wire = policy.profile.model_dump(by_alias=True) | {"network": "allowlist", "egress": [RULE | rule]}
+    allowing = replace(policy, profile=Profile.model_validate(wire))
+    return plan_launch(spec(), image=load_lock("cpu"), policy=allowing, code=None, proxy_image=load_lock("egress"))
+
+
+def test_a_way_out_is_the_jobs_alone_and_its_proxy_is_pinned() -> None:
+    planned = reaching_out()
+    assert (planned.job.network, planned.inspection.network) == ("allowlist", "none")
+    assert planned.egress is not None
+    assert planned.egress.proxy.image_id == load_lock("egress").expect.image_id
+    assert (planned.egress.proxy.network, planned.egress.proxy.runtime) == ("egress", "runc")
+    wire = planned.to_wire()["egress"]
+    assert wire["rules"] == [RULE | {"address": None, "expires": None}]
+    assert wire["image"]["lock_sha256"] == load_lock("egress").digest
+    assert plan().to_wire()["egress"] is None
+    assert reaching_out(port=80).digest != planned.digest != plan().digest
 
 
 def test_inspection_never_gets_a_device() -> None:

@@ -76,7 +76,7 @@ def test_every_directory_comes_before_what_lies_in_it() -> None:
 
 
 def test_layers_are_ordered_by_how_rarely_they_change() -> None:
-    for image, names in (("cpu", ["os", "torch", "wheels", "worker"]), ("cuda", None)):
+    for image, names in (("cpu", ["os", "torch", "wheels", "worker"]), ("cuda", None), ("egress", ["os", "worker"])):
         lock = load_lock(image)
         plan = [name for name, _ in layer_plan(lock.recipe, lock.inputs)]
         assert plan == [y.name for y in lock.expect.layers]

@@ -94,7 +94,7 @@ def test_the_recorded_form_names_the_seccomp_profile_by_digest() -> None:
 CHANGES: dict[str, Any] = {
     "image_id": "sha256:" + "c" * 64,
     "runtime": "crun",
-    "network": "host",
+    "network": "allowlist",
     "cpus": 2.0,
     "memory_bytes": 1 << 30,
     "pids": 65,

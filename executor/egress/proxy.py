@@ -1,0 +1,241 @@
+"""The proxy of one run: a container of its own, started before the job's and removed after it.
+
+It is sealed as a job's is, but for one thing: it is on a network. Jobs reach it by a unix socket alone, whose listening
+end this process makes in the job's folder and hands over. What it reports is read with the same distrust as a job's
+words: whoever finds a hole in squid speaks with its voice.
+"""
+
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from executor.egress.destinations import Destination
+from executor.egress.squid import CONFIG_PATH, HOSTS_PATH, configuration, hosts
+from executor.errors import HostError, JobError
+from executor.sandbox.config import EGRESS_NETWORK, EGRESS_SOCKET, ContainerRequest
+from executor.sandbox.engine import Engine
+from executor.sandbox.session import cpu_seconds_backstop
+from executor.sandbox.slot import Slot, end_quietly, listen, make_folders, open_slot
+from executor.transfer.frames import FrameDecoder, Message, encode_message
+
+_UP_SECONDS_MAX = 60.0
+_END_SECONDS_MAX = 10.0
+_TICK_SECONDS = 0.25
+_READ_BYTES = 1 << 16
+_MESSAGE_BYTES_MAX = 16 << 20  # of a whole run: twice a second at most, and no more than 100 places in each
+_DENIALS_MAX = 100
+_WORDS_BYTES = 2048  # of what it printed last, for the message where it fails
+_HOST_CHARACTERS_MAX = 253
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What went through the proxy, as it says.
+
+    Attributes:
+        allowed: Requests that were let through.
+        denied: Requests that were not.
+        denials: Of the latter, how many for which host and port; of more than 100 pairs the first ones.
+        complete: Whether it counted until the job's end.
+    """
+
+    allowed: int = 0
+    denied: int = 0
+    denials: Mapping[tuple[str, int], int]
+    complete: bool = False
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the recorded form."""
+        return {
+            "allowed": self.allowed,
+            "denied": self.denied,
+            "denials": [{"host": h, "port": p, "count": n} for (h, p), n in sorted(self.denials.items())],
+            "complete": self.complete,
+        }
+
+
+class Proxy:
+    """The proxy of one run.
+
+    Args:
+        engine: Where it runs.
+        request: Its container.
+        destinations: What it lets through.
+        wall_seconds: How long it may be needed.
+        cancelled: Asked several times a second whether to stop, while it comes up.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        request: ContainerRequest,
+        destinations: Sequence[Destination],
+        *,
+        wall_seconds: float,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._engine = engine
+        self._request = request
+        self._destinations = tuple(destinations)
+        self._wall_seconds = wall_seconds
+        self._cancelled = cancelled
+        self._slot: Slot | None = None
+        self._listening = threading.Event()
+        self._ended = threading.Event()
+        self._stopping = threading.Event()
+        self._traffic = Traffic(denials={})
+        self._finished = False
+        self._words = b""
+        self._reader: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start it, and return once it answers.
+
+        Raises:
+            HostError: It did not come up.
+            Cancelled: Somebody asked to stop.
+        """
+        self._engine.ensure_network(EGRESS_NETWORK)
+        make_folders(self._request.folder)
+        config = self._request.config
+        slot = self._slot = open_slot(
+            self._engine,
+            self._request,
+            kind="egress",
+            threads=config.threads,
+            preload=False,
+            lease_seconds=_UP_SECONDS_MAX,
+            cancelled=self._cancelled,
+        )
+        launch = {
+            "type": "launch",
+            "kind": "egress",
+            "params": {
+                "config": configuration(self._destinations),
+                "config_path": CONFIG_PATH,
+                "hosts": hosts(self._destinations),
+                "hosts_path": HOSTS_PATH,
+            },
+            "seed": 0,
+            "threads": config.threads,
+            "inputs": {},
+            "outputs": {},
+            "entry": None,
+            "cpu_seconds": cpu_seconds_backstop(config.cpus, self._wall_seconds),
+        }
+        wall = {"type": "launch", "wall_seconds_max": self._wall_seconds}
+        try:
+            for channel, message in ((b"S", wall), (b"C", launch)):
+                slot.channels[channel].settimeout(_END_SECONDS_MAX)
+                slot.channels[channel].sendall(encode_message(message))
+        except OSError as err:
+            raise HostError("the egress proxy went away as it started") from err
+        self._reader = threading.Thread(target=self._read, name="egress", daemon=True)
+        self._reader.start()
+        deadline = time.monotonic() + _UP_SECONDS_MAX
+        while not self._listening.wait(_TICK_SECONDS):
+            if self._ended.is_set() or time.monotonic() > deadline:
+                words = self._words.decode(errors="replace").strip()
+                raise HostError(f"the egress proxy did not come up: {words or 'it said nothing'}")
+
+    def serve(self, folder: Path) -> None:
+        """Let a job's container in: make the socket in the folder that it sees, and hand the listening end over.
+
+        Raises:
+            HostError: It could not be.
+        """
+        assert self._slot is not None, "it has been started"
+        try:
+            with listen(folder, EGRESS_SOCKET) as server:
+                socket.send_fds(self._slot.channels[b"C"], [b"L"], [server.fileno()])
+        except OSError as err:
+            raise HostError(f"the egress proxy could not be given the job's socket: {err}") from err
+
+    def stop(self) -> Traffic:
+        """Have it say what it counted, and remove it. What goes wrong here is told by `complete` and the next sweep."""
+        slot = self._slot
+        if slot is None:
+            return self._traffic
+        with contextlib.suppress(OSError):  # it may have gone already, and has said what it will
+            slot.channels[b"C"].sendall(b"E")
+        if self._reader is not None:
+            self._ended.wait(_END_SECONDS_MAX)
+            self._stopping.set()
+            self._reader.join()
+        slot.shut()
+        end_quietly(slot.lease)
+        self._slot = None
+        return replace(self._traffic, complete=self._finished)
+
+    def _read(self) -> None:
+        """Drain its channels until all of them have ended, or this side has had enough."""
+        assert self._slot is not None, "it has been started"
+        decoders = {b"S": FrameDecoder(), b"C": FrameDecoder()}
+        try:
+            with selectors.DefaultSelector() as selector:
+                for name, stream in self._slot.channels.items():
+                    selector.register(stream, selectors.EVENT_READ, name)
+                while selector.get_map() and not self._stopping.is_set():
+                    for key, _ in selector.select(_TICK_SECONDS):
+                        stream, name = self._slot.channels[key.data], key.data
+                        data = stream.recv(_READ_BYTES)
+                        if name not in decoders:
+                            self._words = (self._words + data)[-_WORDS_BYTES:]
+                        if not data or (name in decoders and self._take(decoders[name], data)):
+                            selector.unregister(stream)
+        except (OSError, ValueError, JobError):
+            return  # shut from our side, or no longer speaking the protocol: not believed any further
+        finally:
+            self._ended.set()
+
+    def _take(self, decoder: FrameDecoder, data: bytes) -> bool:
+        """Take what came; tell whether it was the last that this channel has to say."""
+        for frame in decoder.feed(data):
+            if not isinstance(frame, Message) or decoder.json_bytes > _MESSAGE_BYTES_MAX:
+                raise JobError("the egress proxy does not speak the protocol")
+            kind = frame.value.get("type")
+            if kind == "listening":
+                self._listening.set()
+            elif kind == "egress":
+                self._traffic = parse_traffic(frame.value)
+            elif kind == "result":
+                self._finished = True
+            elif kind == "exit":
+                return True
+        return False
+
+
+def parse_traffic(message: Mapping[str, Any]) -> Traffic:
+    """Return what a message of the proxy says. Untrusted: every field.
+
+    Raises:
+        JobError: It is malformed.
+    """
+    rows = message.get("denials")
+    counts = [message.get("allowed"), message.get("denied")]
+    if not isinstance(rows, list) or len(rows) > _DENIALS_MAX:
+        raise JobError("the egress proxy's report is malformed")
+    denials: dict[tuple[str, int], int] = {}
+    for row in rows:
+        match row:
+            case [str(host), int(port), int(count)] if _is_place(host, port) and _is_count(count):
+                denials[host, port] = count
+            case _:
+                raise JobError("the egress proxy's report is malformed")
+    if not all(_is_count(count) for count in counts):
+        raise JobError("the egress proxy's report is malformed")
+    return Traffic(allowed=int(counts[0] or 0), denied=int(counts[1] or 0), denials=denials)
+
+
+def _is_place(host: str, port: int) -> bool:
+    return 0 < len(host) <= _HOST_CHARACTERS_MAX and host.isascii() and host.isprintable() and 0 <= port <= 65535
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53

@@ -1,0 +1,147 @@
+"""Kind `egress`: be the proxy that jobs reach the world through, in a container of its own without any job's code.
+
+The host says what squid shall be told, and hands over the socket on which the job's connections come in. What squid let
+through and what it denied goes back as counts.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from worker.frames import send_json
+from worker.job import Job
+from worker.relay import PORT, Relay
+
+_SQUID = "/usr/sbin/squid"
+_UP_SECONDS_MAX = 30.0
+_TICK_SECONDS = 0.05
+_REPORT_SECONDS = 0.5
+_END_SECONDS = 2.0
+_DENIALS_MAX = 100
+_LINE = re.compile(r"(\S+) (\d{3}|-) (\S{1,300}) (\d{1,5}|-)\n?")
+
+
+class Tally:
+    """Counts what the proxy's log says.
+
+    Attributes:
+        allowed: Requests that were let through.
+        denied: Requests that were not.
+        denials: Of the latter, how many for which host and port; no more than 100 pairs are told apart.
+    """
+
+    def __init__(self) -> None:
+        self.allowed = 0
+        self.denied = 0
+        self.denials: Counter[tuple[str, int]] = Counter()
+
+    def take(self, line: str) -> None:
+        """Take a line: squid's word for what it did, the status, the host and the port that were asked for."""
+        found = _LINE.fullmatch(line)
+        if found is None:
+            return
+        word, status, host, port = found.groups()
+        if word.startswith("TCP_DENIED"):
+            self.denied += 1
+            place = (host[:253], int(port) if port.isdecimal() else 0)
+            if place in self.denials or len(self.denials) < _DENIALS_MAX:
+                self.denials[place] += 1
+        elif status != "-" and host != "-":
+            self.allowed += 1
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the message for the host."""
+        rows = [[host, port, count] for (host, port), count in self.denials.items()]
+        return {"type": "egress", "allowed": self.allowed, "denied": self.denied, "denials": rows}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Serve until the host says that it is over.
+
+    Raises:
+        RuntimeError: Squid did not start, or ended.
+    """
+    for name in ("config", "hosts"):
+        Path(job.params[f"{name}_path"]).write_text(job.params[name])
+    asyncio.run(_serve(job))
+    return {}
+
+
+async def _serve(job: Job) -> None:
+    squid = await asyncio.create_subprocess_exec(
+        _SQUID, "-N", "-f", job.params["config_path"], stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    await _wait_until_up(squid)
+    send_json(job.control, {"type": "listening"})
+    listener = await asyncio.to_thread(_receive_socket, job.control)
+    tally, relay = Tally(), Relay(lambda: asyncio.open_connection("127.0.0.1", PORT))
+    server = await asyncio.start_unix_server(relay.join, sock=listener)
+    reading = asyncio.create_task(_read(squid, tally))
+    reporting = asyncio.create_task(_report(job, tally))
+    over = asyncio.create_task(asyncio.to_thread(job.control.recv, 1))
+    await asyncio.wait([over, reading], return_when=asyncio.FIRST_COMPLETED)
+    died = not over.done()
+    server.close()
+    await _settle(tally)
+    with contextlib.suppress(ProcessLookupError):
+        squid.send_signal(signal.SIGTERM)
+    await asyncio.wait([reading], timeout=_END_SECONDS)
+    reporting.cancel()
+    send_json(job.control, tally.to_wire())
+    if died:
+        sys.stdout.flush()
+        os._exit(1)  # the thread that waits for the host's word would hold up an ordinary end
+
+
+async def _wait_until_up(squid: asyncio.subprocess.Process) -> None:
+    for _ in range(int(_UP_SECONDS_MAX / _TICK_SECONDS)):
+        if squid.returncode is not None:
+            raise RuntimeError(f"squid ended at once, status {squid.returncode}")
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
+        except OSError:
+            await asyncio.sleep(_TICK_SECONDS)
+            continue
+        writer.close()
+        return
+    raise RuntimeError("squid did not come up")
+
+
+def _receive_socket(control: socket.socket) -> socket.socket:
+    _, descriptors, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    if not descriptors:
+        raise RuntimeError("the host handed over no socket")
+    listener = socket.socket(fileno=descriptors[0])
+    listener.setblocking(False)
+    return listener
+
+
+async def _read(squid: asyncio.subprocess.Process, tally: Tally) -> None:
+    assert squid.stdout is not None
+    with contextlib.suppress(ValueError, asyncio.LimitOverrunError):  # a line longer than any of ours
+        async for line in squid.stdout:
+            tally.take(line.decode(errors="replace"))
+
+
+async def _report(job: Job, tally: Tally) -> None:
+    last = tally.to_wire()
+    while True:
+        await asyncio.sleep(_REPORT_SECONDS)
+        if (now := tally.to_wire()) != last:
+            send_json(job.control, now)
+            last = now
+
+
+async def _settle(tally: Tally) -> None:
+    """Give squid the time to write down what it has just done."""
+    before = -1
+    while before != tally.allowed + tally.denied:
+        before = tally.allowed + tally.denied
+        await asyncio.sleep(4 * _TICK_SECONDS)
