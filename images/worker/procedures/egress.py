@@ -22,7 +22,7 @@ from worker.relay import PORT, Relay
 _SQUID = "/usr/sbin/squid"
 _UP_SECONDS_MAX = 30.0
 _TICK_SECONDS = 0.05
-_REPORT_SECONDS = 0.5
+_REPORT_SECONDS = 15.0  # what is lost at most if the proxy breaks
 _END_SECONDS = 2.0
 _DENIALS_MAX = 100
 _LINE = re.compile(r"(\S+) (\d{3}|-) (\S{1,300}) (\d{1,5}|-)\n?")

@@ -1,5 +1,8 @@
 """Which addresses a job may be let through to, and the rules that say so."""
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +163,14 @@ def test_the_number_of_rules_has_a_limit() -> None:
     profile(network="allowlist", egress=rules[:-1])
     with pytest.raises(ValidationError):
         profile(network="allowlist", egress=rules)
+
+
+def test_the_rule_that_the_readme_shows_is_one() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (shown,) = re.findall(r"^```toml\n(\[\[egress\]\]\n.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    for text in (shown, shown.replace("# address", "address")):
+        (rule,) = tomllib.loads(text)["egress"]
+        profile(network="allowlist", egress=[rule])
 
 
 def test_no_profile_that_is_shipped_has_a_network() -> None:
