@@ -14,8 +14,7 @@ from executor.errors import RequestError
 from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
 from images.lock import ImageLock
-from policy.load import Policy
-from policy.model import EgressRule
+from policy.model import EgressRule, Policy
 
 SCHEMA = "executor.plan/v1"
 # Of ours and not of the job's: a job must not starve the inspection of what it sent.

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from policy.inspection import ArtifactInventory, ModelReplay
-from policy.load import Policy
-from policy.model import OperatorRule
+from policy.model import OperatorRule, Policy
 
 MODEL_FORMATS = ("onnx", "torchscript")
 _REMEDY_OPERATOR = (

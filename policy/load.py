@@ -3,38 +3,18 @@
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from policy.errors import PolicyFileError
-from policy.model import OperatorRules, Profile
+from policy.model import OperatorRules, Policy, Profile
 
 _Model = TypeVar("_Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
 # Where a job runs. What may leave is the base profile's to say.
 _EXTENDING_MAY_SAY = frozenset({"schema", "name", "reason", "reviewer", "reviewed", "images", "runtime", "seccomp"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The effective policy of one profile.
-
-    Attributes:
-        profile: The profile.
-        operators: Operator rules by format.
-        seccomp_text: The seccomp profile as the engine takes it.
-        seccomp_sha256: Its digest, in hex.
-        digest: sha256 over the canonical form of all of it, in hex. Comments and layout do not change it.
-    """
-
-    profile: Profile
-    operators: dict[str, OperatorRules]
-    seccomp_text: str
-    seccomp_sha256: str
-    digest: str
 
 
 def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:

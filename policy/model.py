@@ -1,5 +1,6 @@
 """The policy's files as frozen types: operator rules and profiles. Strict: an unknown field is refused."""
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Literal
 
@@ -157,3 +158,22 @@ class Profile(_Strict):
             if given.setdefault(rule.host, rule.address) != rule.address:
                 raise ValueError(f"two egress rules have {rule.host} at different addresses")
         return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The effective policy of one profile.
+
+    Attributes:
+        profile: The profile.
+        operators: Operator rules by format.
+        seccomp_text: The seccomp profile as the engine takes it.
+        seccomp_sha256: Its digest, in hex.
+        digest: sha256 over the canonical form of all of it, in hex. Comments and layout do not change it.
+    """
+
+    profile: Profile
+    operators: dict[str, OperatorRules]
+    seccomp_text: str
+    seccomp_sha256: str
+    digest: str

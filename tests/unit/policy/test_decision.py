@@ -7,7 +7,8 @@ import pytest
 
 from policy.decision import Decision, Finding, check_replay, check_static
 from policy.inspection import ArtifactInventory, ModelReplay, OperatorUse, ReplayCase, StructuralFinding
-from policy.load import Policy, load_policy
+from policy.load import load_policy
+from policy.model import Policy
 
 TODAY = date(2026, 11, 23)
 POLICY = load_policy("standard")
