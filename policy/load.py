@@ -3,18 +3,20 @@
 import hashlib
 import json
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from policy.diff import diff_of_what_leaves
 from policy.errors import PolicyFileError
 from policy.model import OperatorRules, Policy, Profile
 
 _Model = TypeVar("_Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
-# Where a job runs. What may leave is the base profile's to say.
-_EXTENDING_MAY_SAY = frozenset({"schema", "name", "reason", "reviewer", "reviewed", "images", "runtime", "seccomp"})
+# Where a job runs is a profile's own to say, but for the network; what may leave can only be tightened.
+_EXTENDING_MAY_SAY = frozenset(set(Profile.model_fields) - {"schema_", "network", "egress"} | {"schema"})
 
 
 def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
@@ -26,9 +28,24 @@ def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
     known = sorted(p.stem for p in (folder / "profiles").glob("*.toml"))
     if name not in known:
         raise PolicyFileError(f"no profile named {name!r}", hint=f"profiles: {', '.join(known)}")
-    profile = _read_profile(folder / "profiles", name)
-    if profile.name != name:
-        raise PolicyFileError(f"profile file {name}.toml names itself {profile.name!r}")
+    profile, base = _read_profile(folder / "profiles", name)
+    policy = _effective(profile, folder)
+    if base is not None:
+        _check_tightened(_effective(base, folder), policy)
+    return policy
+
+
+def _check_tightened(base: Policy, policy: Policy) -> None:
+    """Refuse a profile that lets more leave, or a job ask for more, than the one that it extends."""
+    changes = diff_of_what_leaves(base, policy, today=date.min)  # nothing has expired then
+    if loosened := [change for change in changes if change.effect == "loosened"]:
+        raise PolicyFileError(
+            f"profile {policy.profile.name!r} extends {base.profile.name!r} and loosens it: {loosened[0]}",
+            hint="a profile that extends another can only tighten what may leave",
+        )
+
+
+def _effective(profile: Profile, folder: Path) -> Policy:
     operators = {}
     for stem in profile.operators:
         rules = _read(folder / "operators" / f"{stem}.toml", OperatorRules)
@@ -50,11 +67,11 @@ def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
     )
 
 
-def _read_profile(folder: Path, name: str) -> Profile:
+def _read_profile(folder: Path, name: str) -> tuple[Profile, Profile | None]:
     """Read a profile, and the one that it extends: what it does not say, that one says."""
     own = _parse(folder / f"{name}.toml")
     if (base := own.pop("extends", None)) is None:
-        return _check(own, Profile, f"{name}.toml")
+        return _named(_check(own, Profile, f"{name}.toml"), name), None
     if base == name or base not in {p.stem for p in folder.glob("*.toml")}:
         raise PolicyFileError(f"profile {name!r} extends a profile that there is not: {base!r}")
     if stray := sorted(set(own) - _EXTENDING_MAY_SAY):
@@ -65,7 +82,19 @@ def _read_profile(folder: Path, name: str) -> Profile:
     below = _parse(folder / f"{base}.toml")
     if "extends" in below:
         raise PolicyFileError(f"profile {name!r} extends {base!r}, which extends another itself")
-    return _check(below | own, Profile, f"{name}.toml")
+    merged = below | {key: _merged(below.get(key), value) for key, value in own.items()}
+    return _named(_check(merged, Profile, f"{name}.toml"), name), _check(below, Profile, f"{base}.toml")
+
+
+def _merged(below: object, own: object) -> object:
+    """A table of a profile that extends another changes the fields that it names; all else is replaced."""
+    return {**below, **own} if isinstance(below, dict) and isinstance(own, dict) else own
+
+
+def _named(profile: Profile, name: str) -> Profile:
+    if profile.name != name:
+        raise PolicyFileError(f"profile file {name}.toml names itself {profile.name!r}")
+    return profile
 
 
 def canonical_json(value: object) -> str:

@@ -1,6 +1,7 @@
 """Policy files: strict, and one digest for one meaning."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -124,17 +125,55 @@ def test_a_profile_that_extends_another_says_where_a_job_runs_and_nothing_else(f
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "loosened"),
     [
-        'network = "none"\n',
-        "onnx_opset = { min = 1, max = 99 }\n",
-        "[ceilings]\ncpus = 999.0\n",
-        '[[format]]\nformat = "x"\n',
+        ("onnx_opset = { min = 17, max = 25 }\n", "onnx_opset.min"),
+        ("onnx_opset = { min = 18, max = 26 }\n", "onnx_opset.max"),
+        ("onnx_ir = { min = 8, max = 11 }\n", "onnx_ir.max"),
+        ("[ceilings]\ncpus = 8.5\n", "ceilings.cpus"),
+        ("[ceilings]\noutput_files = 257\n", "ceilings.output_files"),
+        ("[replay]\natol_max = 2e-5\n", "replay.atol_max"),
+        ("[replay]\ncases_min = 1\nargmax_agreement_min = 0.9\n", "replay.argmax_agreement_min"),
+        ('[[format]]\nformat = "pickle"\nroles = ["model"]\nsuffixes = [".pkl"]\n', "formats: format pickle"),
+        ('[[format]]\nformat = "npz"\nroles = ["model"]\nsuffixes = [".npz"]\n', "roles of format npz: model"),
+        ('[[format]]\nformat = "npz"\nroles = ["data"]\nsuffixes = [".npy"]\n', "endings of format npz: .npy"),
     ],
 )
-def test_a_profile_that_extends_another_may_not_change_what_may_leave(folder: Path, text: str) -> None:
+def test_a_profile_that_extends_another_cannot_loosen_what_may_leave(folder: Path, text: str, loosened: str) -> None:
+    extend(folder, text)
+    with pytest.raises(PolicyFileError, match=f"loosens it: loosened: {re.escape(loosened)}"):
+        load_policy("mine", folder=folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "onnx_opset = { min = 19, max = 24 }\n",
+        "[ceilings]\ncpus = 7.5\n",
+        "[replay]\ncases_min = 3\natol_max = 1e-6\n",
+        '[[format]]\nformat = "npz"\nroles = ["data"]\nsuffixes = [".npz"]\n',
+        'operators = ["onnx"]\n',
+    ],
+)
+def test_a_profile_that_extends_another_can_tighten_it(folder: Path, text: str) -> None:
+    extend(folder, text)
+    mine = load_policy("mine", folder=folder).profile
+    assert mine.ceilings.pids == load_policy("standard").profile.ceilings.pids
+    assert mine != load_policy("standard").profile
+
+
+@pytest.mark.parametrize("text", ['network = "none"\n', 'network = "allowlist"\n', "egress = []\n", "surprise = 1\n"])
+def test_a_profile_that_extends_another_says_nothing_of_the_network(folder: Path, text: str) -> None:
     extend(folder, text)
     with pytest.raises(PolicyFileError, match="may not change"):
+        load_policy("mine", folder=folder)
+
+
+def test_an_operator_that_only_the_extending_profile_allows_is_refused(folder: Path) -> None:
+    change(folder, "operators/onnx.toml", '"Abs", ', "")
+    (folder / "operators/wider.toml").write_text((FOLDER / "operators/onnx.toml").read_text())
+    extend(folder, 'operators = ["wider", "torchscript"]\n')
+    with pytest.raises(PolicyFileError, match=r"ai\.onnx::Abs newly allowed"):
         load_policy("mine", folder=folder)
 
 
