@@ -144,7 +144,7 @@ def _check_format(policy: Policy, artifact: ArtifactInventory) -> Iterable[Findi
 
 def _check_operators(policy: Policy, artifact: ArtifactInventory, today: date) -> Iterable[Finding]:
     for use in artifact.operators:
-        denial = _denial(policy, artifact.format, use.namespace, use.name, today)
+        denial = operator_denial(policy, artifact.format, use.namespace, use.name, today=today)
         if denial is not None:
             place = "; ".join(use.places) or "file"
             detail = f"operator {use.label} ({use.count}x): {denial[1]}"
@@ -157,13 +157,23 @@ def _check_loaded_operators(
     """The second opinion: what the loader made of the file must be allowed as well."""
     for label in replay.operators:
         namespace, _, name = label.partition("::")
-        denial = _denial(policy, artifact.format, namespace, name, today)
+        denial = operator_denial(policy, artifact.format, namespace, name, today=today)
         if denial is not None:
             yield _finding(denial[0], artifact.name, "loaded graph", f"operator {label}: {denial[1]}", denial[2])
 
 
-def _denial(policy: Policy, form: str, namespace: str, name: str, today: date) -> tuple[str, str, str] | None:
-    """Return rule, reason and remedy of the denial of an operator, or None where a rule allows it."""
+def operator_denial(
+    policy: Policy, form: str, namespace: str, name: str, *, today: date
+) -> tuple[str, str, str] | None:
+    """Return rule, reason and remedy of the denial of an operator, or None where a rule allows it.
+
+    Args:
+        policy: The effective policy.
+        form: The format that the operator stands in.
+        namespace: Its namespace; empty for ONNX's standard domain.
+        name: Its name.
+        today: For rules that expire.
+    """
     rules = policy.operators.get(form)
     matching: list[OperatorRule] = []
     if rules is not None:

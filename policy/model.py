@@ -26,8 +26,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Case = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_.:-]{1,120}::)?[A-Za-z_][A-Za-z0-9_.]{0,120}$")]
+
+
 class OperatorRule(_Strict):
-    """Allows or denies exact operator names of one namespace. There is no wildcard: a whole namespace is never safe."""
+    """Allows or denies exact operator names of one namespace. There is no wildcard: a whole namespace is never safe.
+
+    `allows` and `denies` are cases: operators that the policy must allow and deny, or the rule is not what its reviewer
+    took it for. Each is `name`, in the rule's own namespace, or `namespace::name`, where `ai.onnx` is ONNX's standard
+    one.
+    """
 
     id: RuleID
     effect: Literal["allow", "deny"]
@@ -38,6 +46,13 @@ class OperatorRule(_Strict):
     reviewer: str = Field(min_length=2)
     reviewed: date
     expires: date | None = None
+    allows: tuple[Case, ...] = Field(min_length=1)
+    denies: tuple[Case, ...] = Field(min_length=1)
+
+    def case(self, text: str) -> tuple[str, str]:
+        """Return namespace and name of a case."""
+        namespace, _, name = text.rpartition("::")
+        return ("" if namespace == "ai.onnx" else namespace) if namespace else self.namespace, name
 
 
 class OperatorRules(_Strict):

@@ -60,7 +60,7 @@ def reaching(*more: str) -> Edit:
 # An edit that loosens, and what it is called; undone, it tightens under the same name.
 LOOSENING: list[tuple[Edit, str]] = [
     (replacing("operators/onnx.toml", '"Abs", ', '"Abs", "Acosh", '), "onnx operator ai.onnx::Acosh newly allowed"),
-    (replacing("operators/torchscript.toml", '"from_file", ', ""), ""),
+    (replacing("operators/torchscript.toml", '  "from_file", ', "  "), ""),
     (replacing("profiles/standard.toml", "max = 25", "max = 26"), "onnx_opset.max"),
     (replacing("profiles/standard.toml", "min = 18", "min = 17"), "onnx_opset.min"),
     (replacing("profiles/standard.toml", "atol_max = 1e-5", "atol_max = 1e-4"), "replay.atol_max"),
