@@ -115,6 +115,7 @@ class Stages:
             "outputs": {o.name: o.role for o in plan.outputs},
         }
         with ExitStack() as stack:
+            proxy = self._start_proxy(stack) if plan.egress else None
             logs = {
                 name: stack.enter_context((log_folder / f"{name}.log").open("ab", buffering=0))
                 for name in ("stdout", "stderr")
@@ -137,8 +138,12 @@ class Stages:
                     wall_seconds=plan.wall_seconds, idle_seconds=plan.idle_seconds, log_bytes=plan.log_bytes
                 ),
                 listener=Listener(on_progress=on_progress, on_log=on_log),
-                proxy=self._start_proxy(stack) if plan.egress else None,
+                proxy=proxy,
             )
+            if proxy is not None and proxy.has_ended and result.outcome.kind is OutcomeKind.JOB_FAILED:
+                reason = f"the egress proxy ended before the job, which failed: {result.outcome.reason}"
+                fault = replace(result.outcome, kind=OutcomeKind.HOST_FAULT, reason=reason)
+                result = replace(result, outcome=fault)
         return result, quarantine.artifacts
 
     def _start_proxy(self, stack: ExitStack) -> Proxy:
@@ -146,7 +151,9 @@ class Stages:
         plan, context = self._plan, self._context
         assert plan.egress is not None, "it is asked for where there is one"
         assert self._proxy_image_id is not None, "admission found its image"
-        destinations = resolve(plan.egress.rules, today=context.now().date(), lookup=context.lookup)
+        destinations = resolve(
+            plan.egress.rules, today=context.now().date(), lookup=context.lookup, cancelled=context.cancelled
+        )
         request = ContainerRequest(
             name=f"sealed-executor-{self._run_id}-egress",
             config=replace(plan.egress.proxy, image_id=self._proxy_image_id),

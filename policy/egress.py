@@ -17,6 +17,7 @@ METADATA = tuple(
         "fe80::/10",
         "fd00:ec2::/32",  # AWS over IPv6
         "fd20:ce::254/128",  # Google over IPv6
+        "fd00:42::42/128",  # Scaleway over IPv6
         "100.100.100.200/32",  # Alibaba
         "168.63.129.16/32",  # Azure's host, at an address that looks public
         "192.0.0.192/32",  # Oracle

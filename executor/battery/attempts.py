@@ -74,7 +74,7 @@ def _torch(call: str) -> str:
 def _frames(body: str) -> str:
     """Speak on the job's own channel, past the functions that a job is given."""
     return (
-        "import hashlib, json, struct\nfrom worker.job import current\nstream = current()._control\n"
+        "import hashlib, json, struct\nfrom worker.job import current\nstream = current().control\n"
         "def frame(kind, data): stream.sendall(struct.pack('>cI', kind, len(data)) + data)\n"
         "def say(**message): frame(b'J', json.dumps(message).encode())\n"
         "def output(name='out.txt', role='data', size=2, data=b'ok', digest=None):\n"

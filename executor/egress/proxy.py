@@ -17,7 +17,7 @@ from typing import Any
 
 from executor.egress.destinations import Destination
 from executor.egress.squid import CONFIG_PATH, HOSTS_PATH, configuration, hosts
-from executor.errors import HostError, JobError
+from executor.errors import Cancelled, HostError, JobError
 from executor.sandbox.config import EGRESS_NETWORK, EGRESS_SOCKET, ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.session import cpu_seconds_backstop
@@ -28,10 +28,14 @@ _UP_SECONDS_MAX = 60.0
 _END_SECONDS_MAX = 10.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 16
-_MESSAGE_BYTES_MAX = 256 << 20  # of a whole run: a day of reports with 100 places each, one every 15 s, is 156 MB
+# Of a whole run. A day of reports, one every 15 s with 100 places each, is 5,760 messages and 156 MB.
+_MESSAGES_MAX = 20_000
+_MESSAGE_BYTES_MAX = 256 << 20
+_WORDS_BYTES_MAX = 1 << 20
 _DENIALS_MAX = 100
-_WORDS_BYTES = 2048  # of what it printed last, for the message where it fails
+_LAST_WORDS_BYTES = 2048  # of what it printed, for the message where it fails
 _HOST_CHARACTERS_MAX = 253
+_PORT_MAX = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +43,18 @@ class Traffic:
     """What went through the proxy, as it says.
 
     Attributes:
-        allowed: Requests that were let through.
-        denied: Requests that were not.
-        denials: Of the latter, how many for which host and port; of more than 100 pairs the first ones.
+        allowed: Requests that the rules let through, whether or not a server answered.
+        denied: All others.
+        denials: Of the latter, how many for which host and port; those of more than 100 pairs under `(others)`.
         complete: Whether it counted until the job's end.
+        fault: Why not, or the empty string.
     """
 
     allowed: int = 0
     denied: int = 0
     denials: Mapping[tuple[str, int], int]
     complete: bool = False
+    fault: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         """Return the recorded form."""
@@ -57,6 +63,7 @@ class Traffic:
             "denied": self.denied,
             "denials": [{"host": h, "port": p, "count": n} for (h, p), n in sorted(self.denials.items())],
             "complete": self.complete,
+            "fault": self.fault,
         }
 
 
@@ -91,7 +98,10 @@ class Proxy:
         self._stopping = threading.Event()
         self._traffic = Traffic(denials={})
         self._finished = False
-        self._words = b""
+        self._messages = 0
+        self._words_bytes = 0
+        self._last_words = b""
+        self._disbelief = ""
         self._reader: threading.Thread | None = None
 
     def start(self) -> None:
@@ -140,9 +150,15 @@ class Proxy:
         self._reader.start()
         deadline = time.monotonic() + _UP_SECONDS_MAX
         while not self._listening.wait(_TICK_SECONDS):
+            if self._cancelled():
+                raise Cancelled("the run was cancelled")
             if self._ended.is_set() or time.monotonic() > deadline:
-                words = self._words.decode(errors="replace").strip()
-                raise HostError(f"the egress proxy did not come up: {words or 'it said nothing'}")
+                raise HostError(f"the egress proxy did not come up: {self._fault()}")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, or no longer believed: a job finds nobody behind its way out."""
+        return self._ended.is_set()
 
     def serve(self, folder: Path) -> None:
         """Let a job's container in: make the socket in the folder that it sees, and hand the listening end over.
@@ -158,7 +174,7 @@ class Proxy:
             raise HostError(f"the egress proxy could not be given the job's socket: {err}") from err
 
     def stop(self) -> Traffic:
-        """Have it say what it counted, and remove it. What goes wrong here is told by `complete` and the next sweep."""
+        """Have it say what it counted, and remove it. What goes wrong here is told by `fault` and the next sweep."""
         slot = self._slot
         if slot is None:
             return self._traffic
@@ -171,7 +187,11 @@ class Proxy:
         slot.shut()
         end_quietly(slot.lease)
         self._slot = None
-        return replace(self._traffic, complete=self._finished)
+        return replace(self._traffic, complete=self._finished, fault="" if self._finished else self._fault())
+
+    def _fault(self) -> str:
+        words = self._last_words.decode(errors="replace").strip()
+        return self._disbelief or words or "it said nothing"
 
     def _read(self) -> None:
         """Drain its channels until all of them have ended, or this side has had enough."""
@@ -186,19 +206,30 @@ class Proxy:
                         stream, name = self._slot.channels[key.data], key.data
                         data = stream.recv(_READ_BYTES)
                         if name not in decoders:
-                            self._words = (self._words + data)[-_WORDS_BYTES:]
+                            self._hear(data)
                         if not data or (name in decoders and self._take(decoders[name], data)):
                             selector.unregister(stream)
-        except (OSError, ValueError, JobError):
-            return  # shut from our side, or no longer speaking the protocol: not believed any further
+        except OSError:
+            return
+        except JobError as err:
+            self._disbelief, self._finished = err.message, False
         finally:
             self._ended.set()
+
+    def _hear(self, text: bytes) -> None:
+        self._words_bytes += len(text)
+        self._last_words = (self._last_words + text)[-_LAST_WORDS_BYTES:]
+        if self._words_bytes > _WORDS_BYTES_MAX:
+            raise JobError(f"it printed more than {_WORDS_BYTES_MAX} bytes")
 
     def _take(self, decoder: FrameDecoder, data: bytes) -> bool:
         """Take what came; tell whether it was the last that this channel has to say."""
         for frame in decoder.feed(data):
-            if not isinstance(frame, Message) or decoder.json_bytes > _MESSAGE_BYTES_MAX:
-                raise JobError("the egress proxy does not speak the protocol")
+            self._messages += 1
+            if self._messages > _MESSAGES_MAX or decoder.json_bytes > _MESSAGE_BYTES_MAX:
+                raise JobError(f"it sent more than {_MESSAGES_MAX} messages, or {_MESSAGE_BYTES_MAX} bytes of them")
+            if not isinstance(frame, Message):
+                raise JobError("it sent bytes of an output")
             kind = frame.value.get("type")
             if kind == "listening":
                 self._listening.set()
@@ -220,21 +251,22 @@ def parse_traffic(message: Mapping[str, Any]) -> Traffic:
     rows = message.get("denials")
     counts = [message.get("allowed"), message.get("denied")]
     if not isinstance(rows, list) or len(rows) > _DENIALS_MAX:
-        raise JobError("the egress proxy's report is malformed")
+        raise JobError("its report is malformed")
     denials: dict[tuple[str, int], int] = {}
     for row in rows:
         match row:
-            case [str(host), int(port), int(count)] if _is_place(host, port) and _is_count(count):
+            case [str(host), port, count] if _is_place(host, port) and _is_count(count) and (host, port) not in denials:
                 denials[host, port] = count
             case _:
-                raise JobError("the egress proxy's report is malformed")
+                raise JobError("its report is malformed")
     if not all(_is_count(count) for count in counts):
-        raise JobError("the egress proxy's report is malformed")
+        raise JobError("its report is malformed")
     return Traffic(allowed=int(counts[0] or 0), denied=int(counts[1] or 0), denials=denials)
 
 
-def _is_place(host: str, port: int) -> bool:
-    return 0 < len(host) <= _HOST_CHARACTERS_MAX and host.isascii() and host.isprintable() and 0 <= port <= 65535
+def _is_place(host: str, port: object) -> bool:
+    plain = 0 < len(host) <= _HOST_CHARACTERS_MAX and host.isascii() and host.isprintable()
+    return plain and isinstance(port, int) and not isinstance(port, bool) and 0 <= port <= _PORT_MAX
 
 
 def _is_count(value: object) -> bool:

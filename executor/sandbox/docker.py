@@ -103,15 +103,13 @@ class DockerEngine:
     def ensure_network(self, name: str) -> None:
         """Make a bridge network, on which containers do not see one another, unless it is there.
 
+        Engines let two callers at once make two of one name, and then start no container on either (seen with 20.10):
+        the oldest stays, and whoever sees another one removes it.
+
         Raises:
             UnsupportedError: There is one of that name which is not ours.
         """
-        found = self._call("list networks", "networks", names=[name])
-        if mine := [
-            network for network in found if network["Name"] == name
-        ]:  # the engine's filter takes a part as well
-            if any(_NETWORK_LABEL not in (network.get("Labels") or {}) for network in mine):
-                raise UnsupportedError(f"the engine has another network named {name}", hint="rename or remove it")
+        if self._keep_network(name):
             return
         with contextlib.suppress(_ConflictError):  # another executor was faster
             self._call(
@@ -124,6 +122,18 @@ class DockerEngine:
                 labels={_NETWORK_LABEL: "egress"},
                 seconds=_CHANGE_SECONDS,
             )
+        self._keep_network(name)
+
+    def _keep_network(self, name: str) -> bool:
+        """Whether our network of a name is there; of several all but the oldest go."""
+        found = self._call("list networks", "networks", names=[name])
+        mine = [network for network in found if network["Name"] == name]  # the engine's filter takes a part as well
+        if any(_NETWORK_LABEL not in (network.get("Labels") or {}) for network in mine):
+            raise UnsupportedError(f"the engine has another network named {name}", hint="rename or remove it")
+        for network in sorted(mine, key=lambda n: (n["Created"], n["Id"]))[1:]:
+            with contextlib.suppress(_NotFoundError):
+                self._call("remove a network", "remove_network", network["Id"], seconds=_CHANGE_SECONDS)
+        return bool(mine)
 
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         """Create a container that is never started, to look at its root; return its ID."""

@@ -7,7 +7,7 @@ the proxy's container from that socket to the proxy.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 PORT = 3128
 EGRESS_SOCKET = "/run/executor/egress.sock"
@@ -27,20 +27,36 @@ class Relay:
     def __init__(self, connect: Callable[[], Awaitable[Ends]]) -> None:
         self._connect = connect
         self._room = asyncio.Semaphore(_CONNECTIONS_MAX)
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._over = False
 
     async def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end. Where the other side does not answer it is closed at once."""
-        async with self._room:
-            try:
-                far_reader, far_writer = await self._connect()
-            except OSError:
-                writer.close()
-                return
-            try:
-                await asyncio.gather(_hand_on(reader, far_writer), _hand_on(far_reader, writer))
-            finally:
-                for end in (far_writer, writer):
-                    end.close()
+        with self._kept(writer):
+            async with self._room:
+                if self._over:
+                    return
+                try:
+                    far_reader, far_writer = await self._connect()
+                except OSError:
+                    return
+                with self._kept(far_writer):
+                    await asyncio.gather(_hand_on(reader, far_writer), _hand_on(far_reader, writer))
+
+    def end(self) -> None:
+        """Break off every connection, and join no more."""
+        self._over = True
+        for writer in self._ends:
+            writer.transport.abort()
+
+    @contextlib.contextmanager
+    def _kept(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        self._ends.add(writer)
+        try:
+            yield
+        finally:
+            self._ends.discard(writer)
+            writer.close()
 
 
 async def _hand_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -6,11 +6,12 @@ through and what it denied goes back as counts.
 
 import asyncio
 import contextlib
+import itertools
 import os
-import re
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,22 @@ from worker.relay import PORT, Relay
 _SQUID = "/usr/sbin/squid"
 _UP_SECONDS_MAX = 30.0
 _TICK_SECONDS = 0.05
-_REPORT_SECONDS = 15.0  # what is lost at most if the proxy breaks
+_REPORTS_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)  # between the first reports; the last one between all others
+_SETTLE_SECONDS_MAX = 2.0
 _END_SECONDS = 2.0
 _DENIALS_MAX = 100
-_LINE = re.compile(r"(\S+) (\d{3}|-) (\S{1,300}) (\d{1,5}|-)\n?")
+_HOST_CHARACTERS_MAX = 253
+_PORT_MAX = 65535
+OTHERS = ("(others)", 0)
 
 
 class Tally:
-    """Counts what the proxy's log says.
+    """Counts what the proxy's log says: a line for each request, as `logformat egress` of the host's configuration.
 
     Attributes:
-        allowed: Requests that were let through.
-        denied: Requests that were not.
-        denials: Of the latter, how many for which host and port; no more than 100 pairs are told apart.
+        allowed: Requests that the rules let through, whether or not the server answered.
+        denied: All others. What squid refuses before it looks at the rules, or answers itself, is among them.
+        denials: Of the latter, how many for which host and port; those of more than 100 pairs under `OTHERS`.
     """
 
     def __init__(self) -> None:
@@ -43,18 +47,21 @@ class Tally:
         self.denials: Counter[tuple[str, int]] = Counter()
 
     def take(self, line: str) -> None:
-        """Take a line: squid's word for what it did, the status, the host and the port that were asked for."""
-        found = _LINE.fullmatch(line)
-        if found is None:
-            return
-        word, status, host, port = found.groups()
-        if word.startswith("TCP_DENIED"):
-            self.denied += 1
-            place = (host[:253], int(port) if port.isdecimal() else 0)
-            if place in self.denials or len(self.denials) < _DENIALS_MAX:
-                self.denials[place] += 1
-        elif status != "-" and host != "-":
+        """Take a line: squid's word for what it did, status, server that was connected to, host and port asked for.
+
+        A line that is none of squid's is counted as a denial: better one too many than one too few.
+        """
+        fields = line.split()
+        word, status, server, host, port = fields if len(fields) == 5 else ("", "", "-", "-", "-")
+        if (word, status, host) == ("NONE_NONE", "0", "-"):
+            return  # a connection without a request
+        if not word.startswith("TCP_DENIED") and (server != "-" or word.startswith("TCP_")):
             self.allowed += 1
+            return
+        self.denied += 1
+        number = int(port) if port.isdecimal() and len(port) <= 5 else 0
+        place = (host[:_HOST_CHARACTERS_MAX], number if number <= _PORT_MAX else 0)
+        self.denials[place if place in self.denials or len(self.denials) < _DENIALS_MAX - 1 else OTHERS] += 1
 
     def to_wire(self) -> dict[str, Any]:
         """Return the message for the host."""
@@ -88,12 +95,14 @@ async def _serve(job: Job) -> None:
     over = asyncio.create_task(asyncio.to_thread(job.control.recv, 1))
     await asyncio.wait([over, reading], return_when=asyncio.FIRST_COMPLETED)
     died = not over.done()
+    reporting.cancel()
+    send_json(job.control, tally.to_wire())
     server.close()
+    relay.end()
     await _settle(tally)
     with contextlib.suppress(ProcessLookupError):
         squid.send_signal(signal.SIGTERM)
     await asyncio.wait([reading], timeout=_END_SECONDS)
-    reporting.cancel()
     send_json(job.control, tally.to_wire())
     if died:
         sys.stdout.flush()
@@ -132,8 +141,8 @@ async def _read(squid: asyncio.subprocess.Process, tally: Tally) -> None:
 
 async def _report(job: Job, tally: Tally) -> None:
     last = tally.to_wire()
-    while True:
-        await asyncio.sleep(_REPORT_SECONDS)
+    for seconds in itertools.chain(_REPORTS_SECONDS, itertools.repeat(_REPORTS_SECONDS[-1])):
+        await asyncio.sleep(seconds)
         if (now := tally.to_wire()) != last:
             send_json(job.control, now)
             last = now
@@ -141,7 +150,7 @@ async def _report(job: Job, tally: Tally) -> None:
 
 async def _settle(tally: Tally) -> None:
     """Give squid the time to write down what it has just done."""
-    before = -1
-    while before != tally.allowed + tally.denied:
+    before, end = -1, time.monotonic() + _SETTLE_SECONDS_MAX
+    while before != tally.allowed + tally.denied and time.monotonic() < end:
         before = tally.allowed + tally.denied
         await asyncio.sleep(4 * _TICK_SECONDS)

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 import urllib.request
 
 from worker.job import current
@@ -37,6 +38,23 @@ def flood(count: int) -> str:
     return f"opened {len(streams)}"
 
 
+def shout(seconds: float) -> str:
+    """Have as many requests denied as can be, over many connections, and read no answer."""
+    streams = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+    for stream in streams:
+        stream.connect("/run/executor/egress.sock")
+        stream.setblocking(False)
+    requests = b"GET http://noise.example.test/ HTTP/1.1\r\nHost: a\r\n\r\n" * 500
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for stream in streams:
+            try:
+                stream.send(requests)
+            except OSError:
+                continue
+    return "shouted"
+
+
 def attempt(kind: str, argument: object) -> str:
     try:
         if kind == "raw":
@@ -49,6 +67,13 @@ def attempt(kind: str, argument: object) -> str:
                 return f"connected to {stream.getpeername()}"
         if kind == "flood":
             return flood(argument)
+        if kind == "shout":
+            return shout(argument)
+        if kind == "fail":
+            raise SystemExit(3)
+        if kind == "wait":
+            time.sleep(argument)
+            return "waited"
         return str(socket.getaddrinfo(argument, 80))
     except OSError as err:
         return f"{type(err).__name__}: {err}"

@@ -1,5 +1,6 @@
 """Names looked up once, by the host, and held against what no job may reach."""
 
+import threading
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from executor.egress.destinations import Destination, look_up, resolve
-from executor.errors import HostError, UnsupportedError
+from executor.errors import Cancelled, HostError, UnsupportedError
 from policy.model import EgressRule
 
 TODAY = date(2026, 11, 24)
@@ -76,6 +77,21 @@ def test_a_resolver_that_fails_is_worth_a_retry() -> None:
         resolve([rule()], today=TODAY, lookup=lookup)
     assert not isinstance(raised.value, UnsupportedError)
     assert raised.value.hint
+
+
+def test_a_resolver_that_does_not_answer_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.egress.destinations._LOOKUPS_SECONDS_MAX", 0.3)
+    over = threading.Event()
+    with pytest.raises(HostError, match=r"one\.example\.org"):
+        resolve([rule()], today=TODAY, lookup=lambda _: over.wait(10) * ["10.0.0.1"])
+    over.set()
+
+
+def test_a_lookup_can_be_cancelled() -> None:
+    over = threading.Event()
+    with pytest.raises(Cancelled):
+        resolve([rule()], today=TODAY, lookup=lambda _: over.wait(10) * ["10.0.0.1"], cancelled=lambda: True)
+    over.set()
 
 
 @pytest.mark.parametrize(("expires", "count"), [("2026-11-23", 0), ("2026-11-24", 1), (None, 1)])

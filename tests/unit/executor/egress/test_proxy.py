@@ -1,6 +1,7 @@
 """The proxy's container as the host sees it: started, served, drained, stopped, and not believed."""
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from executor.egress.destinations import Destination
 from executor.egress.proxy import Proxy, Traffic, parse_traffic
-from executor.errors import HostError, JobError
+from executor.errors import Cancelled, HostError, JobError
 from executor.sandbox.config import ContainerRequest, create_body
 from images.lock import load_lock
 from tests.fakes.engine import FakeEngine, Worker
@@ -20,10 +21,10 @@ PLACES = (Destination(rule="EGRESS-A", host="a.example.org", port=443, address="
 REPORT = {"type": "egress", "allowed": 3, "denied": 2, "denials": [["b.example.org", 443, 2]]}
 
 
-def proxy(engine: FakeEngine, folder: Path) -> Proxy:
+def proxy(engine: FakeEngine, folder: Path, *, cancelled: Callable[[], bool] = lambda: False) -> Proxy:
     config = replace(plan().job, network="egress", image_id=load_lock("cpu").expect.image_id)
     request = ContainerRequest(name="p", config=config, folder=folder / "egress", labels=())
-    return Proxy(engine, request, PLACES, wall_seconds=60, cancelled=lambda: False)
+    return Proxy(engine, request, PLACES, wall_seconds=60, cancelled=cancelled)
 
 
 def receive_socket(worker: Worker) -> socket.socket:
@@ -64,6 +65,7 @@ def test_a_job_reaches_what_the_proxy_serves_and_its_counts_come_back(tmp_path: 
     assert one.stop() == Traffic(allowed=3, denied=2, denials={("b.example.org", 443): 2}, complete=True)
     assert engine.containers == {}
     assert one.stop() == Traffic(allowed=3, denied=2, denials={("b.example.org", 443): 2})  # nothing is left to stop
+    assert one.has_ended
 
 
 def die(worker: Worker) -> None:
@@ -91,6 +93,21 @@ def test_a_proxy_that_does_not_come_up_fails_the_run_with_its_own_words(tmp_path
     assert engine.containers == {}
 
 
+def test_a_proxy_that_is_cancelled_while_it_comes_up_is_not_waited_for(tmp_path: Path) -> None:
+    engine = FakeEngine(stay_silent)
+    asked: list[float] = []
+
+    def cancelled() -> bool:
+        asked.append(time.monotonic())
+        return engine.workers != {}
+
+    one = proxy(engine, tmp_path, cancelled=cancelled)
+    with pytest.raises(Cancelled):
+        one.start()
+    one.stop()
+    assert engine.containers == {}
+
+
 def test_a_proxy_that_says_nothing_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,17 +128,43 @@ def die_later(worker: Worker) -> None:
     worker.exit(1)
 
 
-@pytest.mark.parametrize(("script", "denied"), [(lie, 0), (die_later, 2)])
+def flood_messages(worker: Worker) -> None:
+    worker.say(type="listening")
+    receive_socket(worker).close()
+    for _ in range(30_000):
+        worker.say()
+
+
+def flood_text(worker: Worker) -> None:
+    worker.say(type="listening")
+    receive_socket(worker).close()
+    worker.stdout.sendall(bytes(2 << 20))
+    worker.killed.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("script", "denied", "fault"),
+    [
+        (lie, 0, "malformed"),
+        (die_later, 2, "it said nothing"),
+        (flood_messages, 0, "20000 messages"),
+        (flood_text, 0, "1048576 bytes"),
+    ],
+)
 def test_counts_of_a_proxy_that_broke_are_not_complete(
-    tmp_path: Path, script: Callable[[Worker], None], denied: int
+    tmp_path: Path, script: Callable[[Worker], None], denied: int, fault: str
 ) -> None:
     engine = FakeEngine(script)
     one = proxy(engine, tmp_path)
     one.start()
     (tmp_path / "socket").mkdir()
     one.serve(tmp_path / "socket")
+    deadline = time.monotonic() + 10
+    while not one.has_ended and time.monotonic() < deadline:
+        time.sleep(0.01)
     traffic = one.stop()
     assert (traffic.denied, traffic.complete) == (denied, False)
+    assert fault in traffic.fault
     assert engine.containers == {}
 
 
@@ -136,7 +179,10 @@ def test_counts_of_a_proxy_that_broke_are_not_complete(
         {"denied": 1.5},
         {"denials": None},
         {"denials": {}},
-        {"denials": [["a", 1, 1]] * 101},
+        {"denials": [["a", n, 1] for n in range(101)]},
+        {"denials": [["a", 1, 1], ["a", 1, 2]]},
+        {"denials": [["a", True, 1]]},
+        {"denials": [["a", 1, True]]},
         {"denials": [["a", 1]]},
         {"denials": [["a", 1, 1, 1]]},
         {"denials": [["", 1, 1]]},
@@ -152,7 +198,7 @@ def test_counts_of_a_proxy_that_broke_are_not_complete(
 )
 def test_a_report_that_is_not_one_is_refused(change: dict[str, Any]) -> None:
     parse_traffic(REPORT)
-    parse_traffic(REPORT | {"denials": [["a" * 253, 65535, (1 << 53) - 1]] * 100})
+    parse_traffic(REPORT | {"denials": [["a" * 253, 65535 - n, (1 << 53) - 1] for n in range(100)]})
     with pytest.raises(JobError):
         parse_traffic(REPORT | change)
 

@@ -15,11 +15,14 @@ def test_every_place_is_allowed_by_name_port_and_address_together_and_all_else_d
     access = [line for line in lines if line.startswith("http_access")]
     assert access == [
         "http_access deny manager",
+        "http_access deny !spoken !tunnel",
         "http_access allow host0 port0 address0",
         "http_access allow host1 port1 address1",
         "http_access allow host2 port2 address2",
         "http_access deny all",
     ]
+    assert "acl spoken proto HTTP" in lines
+    assert "acl tunnel method CONNECT" in lines
     assert "acl host2 dstdomain -n c.internal" in lines
     assert "acl port2 port 8080" in lines
     assert "acl address2 dst 10.0.0.7" in lines

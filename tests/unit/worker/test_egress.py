@@ -1,0 +1,71 @@
+"""The proxy's worker: what it makes of squid's log. Every line of these was seen from squid 5.7 (2026-11)."""
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+module: Any = import_module("worker.procedures.egress")
+
+
+def tally(*lines: str) -> Any:
+    counted = module.Tally()
+    for line in lines:
+        counted.take(line)
+    return counted
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "TCP_MISS 200 172.19.0.1 m.example.test 18080\n",
+        "TCP_TUNNEL 200 172.19.0.1 m.example.test 18080\n",
+        "TCP_MISS 503 172.19.0.1 dead.example.test 18081\n",
+        "NONE_NONE 503 172.19.0.1 dead.example.test 18081\n",
+        "TCP_MISS_ABORTED 0 - far.example.test 80\n",
+        "TCP_MISS_ABORTED 200 172.19.0.1 m.example.test 18080\n",
+    ],
+)
+def test_what_the_rules_let_through_is_allowed_whatever_became_of_it(line: str) -> None:
+    counted = tally(line)
+    assert (counted.allowed, counted.denied, dict(counted.denials)) == (1, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("TCP_DENIED 403 - x.test 80\n", ("x.test", 80)),
+        ("TCP_DENIED 403 - 1.2.3.4 443\n", ("1.2.3.4", 443)),
+        ("TCP_DENIED_ABORTED 403 - x.test 80\n", ("x.test", 80)),
+        ("NONE_NONE 501 - evil.test 80\n", ("evil.test", 80)),
+        ("NONE_NONE 417 - 169.254.169.254 80\n", ("169.254.169.254", 80)),
+        ("NONE_NONE 400 - - -\n", ("-", 0)),
+        ("NONE_NONE 505 - - -\n", ("-", 0)),
+        ("NONE_NONE 200 - m.example.test 18080\n", ("m.example.test", 18080)),  # TRACE, which squid answers itself
+        ("TCP_DENIED 403 - " + "%25" * 120 + ".evil.test 80\n", (("%25" * 120)[:253], 80)),
+        ("TCP_DENIED 403 - x.test 65535\n", ("x.test", 65535)),
+        ("TCP_DENIED 403 - x.test 65536\n", ("x.test", 0)),
+        ("TCP_DENIED 403 - x.test 999999999999\n", ("x.test", 0)),
+        ("what is this\n", ("-", 0)),
+        ("TCP_MISS 200 172.19.0.1 a name with spaces 80\n", ("-", 0)),
+        ("\n", ("-", 0)),
+    ],
+)
+def test_all_else_is_denied_a_line_that_is_none_among_it(line: str, place: tuple[str, int]) -> None:
+    counted = tally(line)
+    assert (counted.allowed, counted.denied, dict(counted.denials)) == (0, 1, {place: 1})
+
+
+def test_a_connection_without_a_request_is_none() -> None:
+    counted = tally("NONE_NONE 0 - - -\n")
+    assert (counted.allowed, counted.denied) == (0, 0)
+
+
+@pytest.mark.parametrize(("places", "rows"), [(99, 99), (100, 100), (250, 100)])
+def test_a_hundred_places_are_told_apart_and_the_rest_counted_together(places: int, rows: int) -> None:
+    counted = tally(*(f"TCP_DENIED 403 - h{n}.test 80\n" for n in range(places)), "TCP_DENIED 403 - h0.test 80\n")
+    message = counted.to_wire()
+    assert message["denied"] == places + 1 == sum(count for _, _, count in message["denials"])
+    assert len(message["denials"]) == rows
+    assert ["h0.test", 80, 2] in message["denials"]
+    assert ([*module.OTHERS, places - 99] in message["denials"]) == (places > 99)
