@@ -6,12 +6,11 @@ report that does not fit is the host's fault, which releases nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.errors import HostError
-from executor.transfer.quarantine import Artifact
 from policy.inspection import ArtifactInventory, ModelReplay, OperatorUse, ReplayCase, StructuralFinding
 
 _Text = Annotated[str, Field(max_length=2000)]
@@ -99,7 +98,19 @@ class Replays:
     wire: Mapping[str, Any]
 
 
-def parse_inventories(result: Mapping[str, Any], artifacts: Sequence[Artifact]) -> Inventories:
+class Described(Protocol):
+    """An artifact, as far as a decision needs it."""
+
+    @property
+    def name(self) -> str:
+        """Its declared name."""
+
+    @property
+    def role(self) -> str:
+        """Its declared role."""
+
+
+def parse_inventories(result: Mapping[str, Any], artifacts: Sequence[Described]) -> Inventories:
     """Parse the inventory worker's result.
 
     Raises:
@@ -147,7 +158,7 @@ def parse_replays(result: Mapping[str, Any], models: Sequence[str]) -> Replays:
     )
 
 
-def _to_policy(artifact: Artifact, inventory: _Inventory) -> ArtifactInventory:
+def _to_policy(artifact: Described, inventory: _Inventory) -> ArtifactInventory:
     facts = inventory.facts
     imports = facts.get("opset_imports")
     ir_version, opset = facts.get("ir_version"), imports.get("") if isinstance(imports, dict) else None

@@ -24,7 +24,6 @@ from executor.errors import Cancelled, ExecutorError, HostError
 from executor.events import Events
 from executor.exits import Exit
 from executor.limits import limits_wire
-from executor.plan import LaunchPlan
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
 from executor.record import RECORD, write_record
@@ -39,7 +38,7 @@ from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
 from executor.transfer.inputs import InputStore, lay_out_code, locate
 from executor.transfer.quarantine import Artifact
-from policy.decision import Decision
+from executor.verdict import decision_wire
 from signing.errors import SigningError
 from signing.local import LocalTrustDomain, open_or_create
 from signing.verify import Verified
@@ -295,7 +294,7 @@ class Run:
             run_id=self._run_id,
             formats={a.name: a.format for a in inventories.artifacts},
             plan=plan.to_wire(),
-            decision=decision_wire(inspected.decision, plan),
+            decision=self._report["decision"],
             details=manifest_details(
                 plan,
                 engine=engine,
@@ -356,12 +355,18 @@ class Run:
     def _note_inspection(self, inspected: Inspected) -> None:
         report, decision = self._report, inspected.decision
         report["timings"] |= dict(inspected.seconds)
-        report["decision"] = decision_wire(decision, self._plan)
         report["inspection"] = {
             "inventory": dict(inspected.inventories.wire),
             "replay": dict(inspected.replays.wire) if inspected.replays else None,
         }
-        report["findings"] = [f.to_wire() for f in decision.findings]
+        report["decision"] = decision_wire(
+            decision,
+            policy=self._plan.policy,
+            plan_sha256=self._plan.digest,
+            inspection=report["inspection"],
+            decided=inspected.decided,
+        )
+        report["findings"] = report["decision"]["findings"]
         self._events.emit("decided", allowed=decision.allowed, findings=report["findings"])
 
     def _note_end(
@@ -403,23 +408,11 @@ class Run:
             "exit_code": int(status[1]),
             "executor": __version__,
             "plan": self._plan.to_wire(),
+            "policy": self._plan.policy.to_wire(),
             "inputs": {name: item.uri for name, item in self._prepared.spec.inputs.items()},
             "started": self._started.isoformat(),
             "finished": self._context.now().isoformat(),
         }
-
-
-def decision_wire(decision: Decision, plan: LaunchPlan) -> dict[str, Any]:
-    """Return a decision's recorded form."""
-    return {
-        "schema": "executor.decision/v1",
-        "allowed": decision.allowed,
-        "profile": plan.policy.profile.name,
-        "policy_sha256": plan.policy.digest,
-        "plan_sha256": plan.digest,
-        "artifacts": dict(decision.artifacts),
-        "findings": [f.to_wire() for f in decision.findings],
-    }
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:

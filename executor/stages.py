@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seco
 from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, open_slot
 from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
-from policy.decision import MODEL_FORMATS, Decision, check_replay, check_static
+from policy.decision import MODEL_FORMATS, Decision, check_static, decide
 
 _INSPECTION_LOG_BYTES = 1 << 20
 _LAUNCH_SECONDS_MAX = 60.0  # between a container's start and its launch: laying out its inputs
@@ -52,11 +52,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:
-    """What the inspections found, and what the policy makes of it."""
+    """What the inspections found, and what the policy makes of it on which day."""
 
     inventories: Inventories
     replays: Replays | None
     decision: Decision
+    decided: date
     seconds: Mapping[str, float]
 
 
@@ -179,20 +180,33 @@ class Stages:
             Cancelled: Somebody asked to stop.
         """
         plan, today, seconds = self._plan, self._context.now().date(), {}
-        report, seconds["inventory"] = self._inspection("inventory", artifacts, {})
-        inventories = parse_inventories(report, artifacts)
-        findings = check_static(plan.policy, inventories.artifacts, today=today)
+        inventories, seconds["inventory"] = self.inventory(artifacts)
+        denied = check_static(plan.policy, inventories.artifacts, today=today)
         models = {a.name: a.format for a in inventories.artifacts if a.format in MODEL_FORMATS}
         replays = None
-        if not findings and models:
+        if not denied and models:
             vectors = next((a.name for a in artifacts if a.role == "test-vectors"), None)
             report, seconds["replay"] = self._inspection("replay", artifacts, {"models": models, "vectors": vectors})
             replays = parse_replays(report, sorted(models))
-            findings = check_replay(
-                plan.policy, inventories.artifacts, replays.models, tolerance=replays.tolerance, today=today
-            )
-        decision = Decision(findings=tuple(findings), artifacts=tuple((a.name, a.sha256) for a in artifacts))
-        return Inspected(inventories=inventories, replays=replays, decision=decision, seconds=seconds)
+        decision = decide(
+            plan.policy,
+            inventories.artifacts,
+            replays.models if replays else None,
+            tolerance=replays.tolerance if replays else (0.0, 0.0),
+            artifacts=[(a.name, a.sha256) for a in artifacts],
+            today=today,
+        )
+        return Inspected(inventories=inventories, replays=replays, decision=decision, decided=today, seconds=seconds)
+
+    def inventory(self, artifacts: list[Artifact]) -> tuple[Inventories, float]:
+        """List what artifacts hold, without loading anything; return the seconds that it took, too.
+
+        Raises:
+            HostError: The inventory failed through no fault of what it read.
+            Cancelled: Somebody asked to stop.
+        """
+        report, seconds = self._inspection("inventory", artifacts, {})
+        return parse_inventories(report, artifacts), seconds
 
     def _inspection(
         self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any]

@@ -59,6 +59,31 @@ class Decision:
         return bool(self.artifacts) and not self.findings
 
 
+def decide(
+    policy: Policy,
+    inventories: Sequence[ArtifactInventory],
+    replays: Sequence[ModelReplay] | None,
+    *,
+    tolerance: tuple[float, float],
+    artifacts: Sequence[tuple[str, str]],
+    today: date,
+) -> Decision:
+    """Decide on everything that the inspections reported.
+
+    Args:
+        policy: The effective policy.
+        inventories: One per artifact.
+        replays: One per model, or None where nothing was loaded: the static check had denied, or there was no model.
+        tolerance: The (atol, rtol) that the replay used.
+        artifacts: Name and sha256, in hex, of what was inspected.
+        today: For rules that expire.
+    """
+    findings = check_static(policy, inventories, today=today)
+    if not findings:
+        findings = check_replay(policy, inventories, replays or (), tolerance=tolerance, today=today)
+    return Decision(findings=tuple(findings), artifacts=tuple(artifacts))
+
+
 def check_static(policy: Policy, inventories: Sequence[ArtifactInventory], *, today: date) -> list[Finding]:
     """Hold the static inventories against the policy.
 

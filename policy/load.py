@@ -48,7 +48,7 @@ def _check_tightened(base: Policy, policy: Policy) -> None:
 def _effective(profile: Profile, folder: Path) -> Policy:
     operators = {}
     for stem in profile.operators:
-        rules = _read(folder / "operators" / f"{stem}.toml", OperatorRules)
+        rules = read_file(folder / "operators" / f"{stem}.toml", OperatorRules)
         if rules.format in operators:
             raise PolicyFileError(
                 f"two operator files are for format {rules.format!r}: the second is {stem}.toml",
@@ -56,15 +56,35 @@ def _effective(profile: Profile, folder: Path) -> Policy:
             )
         operators[rules.format] = rules
     seccomp = canonical_json(_read_json(folder / "seccomp" / f"{profile.seccomp}.json"))
-    parts = [profile.model_dump(mode="json", by_alias=True), seccomp]
+    return make_policy(profile, operators, seccomp)
+
+
+def make_policy(profile: Profile, operators: dict[str, OperatorRules], seccomp_text: str) -> Policy:
+    """Put an effective policy together and give it its digest."""
+    parts = [profile.model_dump(mode="json", by_alias=True), seccomp_text]
     parts += [operators[f].model_dump(mode="json", by_alias=True) for f in sorted(operators)]
     return Policy(
         profile=profile,
         operators=operators,
-        seccomp_text=seccomp,
-        seccomp_sha256=hashlib.sha256(seccomp.encode()).hexdigest(),
+        seccomp_text=seccomp_text,
+        seccomp_sha256=hashlib.sha256(seccomp_text.encode()).hexdigest(),
         digest=hashlib.sha256(canonical_json(parts).encode()).hexdigest(),
     )
+
+
+def parse_policy(document: object) -> Policy:
+    """Return the policy that a record holds, from its `Policy.to_wire`.
+
+    Raises:
+        PolicyFileError: It is malformed.
+    """
+    if not isinstance(document, dict) or set(document) != {"profile", "operators", "seccomp"}:
+        raise PolicyFileError("a recorded policy has profile, operators and seccomp")
+    operators, seccomp = document["operators"], document["seccomp"]
+    if not isinstance(operators, dict) or not isinstance(seccomp, str):
+        raise PolicyFileError("a recorded policy has operators by format, and seccomp as text")
+    rules = {form: _check(rules, OperatorRules, f"operators of {form}") for form, rules in operators.items()}
+    return make_policy(_check(document["profile"], Profile, "profile"), rules, seccomp)
 
 
 def _read_profile(folder: Path, name: str) -> tuple[Profile, Profile | None]:
@@ -102,7 +122,12 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _read(path: Path, model: type[_Model]) -> _Model:
+def read_file(path: Path, model: type[_Model]) -> _Model:
+    """Read a TOML file of the policy into a strict model.
+
+    Raises:
+        PolicyFileError: It is missing or malformed.
+    """
     return _check(_parse(path), model, path.name)
 
 
@@ -115,7 +140,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise PolicyFileError(f"policy file is malformed: {path.name}: {err}") from err
 
 
-def _check(document: dict[str, Any], model: type[_Model], name: str) -> _Model:
+def _check(document: object, model: type[_Model], name: str) -> _Model:
     try:
         return model.model_validate(document)
     except ValidationError as err:

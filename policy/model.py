@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -192,3 +192,13 @@ class Policy:
     seccomp_text: str
     seccomp_sha256: str
     digest: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the whole of it as plain JSON, for records: `policy.load.parse_policy` reads it back."""
+        return {
+            "profile": self.profile.model_dump(mode="json", by_alias=True),
+            "operators": {
+                form: rules.model_dump(mode="json", by_alias=True) for form, rules in sorted(self.operators.items())
+            },
+            "seccomp": self.seccomp_text,
+        }

@@ -4,6 +4,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from executor.battery.attempts import ATTEMPTS, Attempt
 from executor.errors import ExecutorError
@@ -31,7 +32,7 @@ _LIMITS = {
 
 
 def plan_attempt(attempt: Attempt, *, profile: str = "standard") -> LaunchPlan:
-    """Plan an attempt as the job that it is."""
+    """Plan an attempt as the job that it is. A way out that the profile has leads nowhere: it is not tried."""
     spec = JobSpec.model_validate(
         {
             "apiVersion": "executor/v1",
@@ -43,7 +44,7 @@ def plan_attempt(attempt: Attempt, *, profile: str = "standard") -> LaunchPlan:
             "profile": profile,
         }
     )
-    return plan_job(spec, code=("0" * 64, "main.py"))
+    return replace(plan_job(spec, code=("0" * 64, "main.py")), egress=None)
 
 
 def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: Context) -> tuple[RunResult, str]:

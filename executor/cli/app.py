@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": "print what `run` would do, without doing it",
     "verify": "verify a release, offline",
     "pool": "keep containers ready for runs",
+    "policy": "check, compare and explain the policy's files",
     "image": "lock, build and load images",
     "doctor": "check this host and clean up after dead runs",
     "schema": "print a JSON Schema",

@@ -36,6 +36,8 @@ _TICK_SECONDS = 0.05
 _BACKOFF_SECONDS_MAX = 60.0
 _REMOVERS = 2
 _CALLERS_MAX = 512
+_RECEIVERS = 4
+_ACCEPT_SECONDS = 0.2
 _FIRST_WORD_SECONDS = 5.0
 _REMOVAL_PATIENCE_SECONDS = 10.0
 _USED_MAX = 64  # used containers that may wait for their removal
@@ -105,6 +107,8 @@ class Pool:
         self._names: set[str] = set()  # of every container that is or will be ours
         self._counts: Counter[str] = Counter()
         self._callers = 0
+        self._receivers = 0
+        self._receiver_gone = threading.Event()
         self._active = 0
         self._job_seen = 0.0
         self._began = time.time()
@@ -117,12 +121,16 @@ class Pool:
         removers = [threading.Thread(target=self._remove_all, name=f"remove-{n}") for n in range(_REMOVERS)]
         try:
             with contextlib.closing(listen(self._home.pool)) as server:
-                server.settimeout(_TICK_SECONDS)
+                server.settimeout(_ACCEPT_SECONDS)
                 for thread in (*workers, *removers):
                     thread.start()
                 while not self._stopping.is_set():
-                    self._accept(server)
+                    self._keep_receivers(server)
+                    self._receiver_gone.wait(_TICK_SECONDS)
+                    self._receiver_gone.clear()
                     self._drop_overdue()
+                while self._receivers:  # the socket must not close under them
+                    time.sleep(_TICK_SECONDS)
         finally:
             self._stopping.set()
             self._tear_down([thread for thread in workers if thread.ident], [t for t in removers if t.ident])
@@ -180,25 +188,48 @@ class Pool:
             "discarded_for": faults,
         }
 
-    def _accept(self, server: socket.socket) -> None:
+    def _keep_receivers(self, server: socket.socket) -> None:
+        """See to it that some threads wait for callers: to start one only when a caller is there costs it time."""
+        while self._receivers < _RECEIVERS and not self._stopping.is_set():
+            with self._lock:
+                self._receivers += 1
+            try:
+                threading.Thread(target=self._receive, args=(server,), name="caller", daemon=True).start()
+            except RuntimeError as err:
+                self._say(f"no more callers can be received: {err}")
+                with self._lock:
+                    self._receivers -= 1
+                return
+
+    def _receive(self, server: socket.socket) -> None:
+        """Wait for one caller and serve it. Another thread waits for the next one."""
+        stream = None
+        try:
+            while stream is None and not self._stopping.is_set():
+                stream = self._accept(server)
+        finally:
+            with self._lock:
+                self._receivers -= 1
+            self._receiver_gone.set()
+        if stream is not None:
+            self._serve(stream)
+
+    def _accept(self, server: socket.socket) -> socket.socket | None:
         try:
             stream, _ = server.accept()
         except TimeoutError:
-            return
+            return None
         except OSError as err:  # such as no descriptors left: jobs that end free some
             self._say(f"a caller could not be received: {err}")
             time.sleep(_TICK_SECONDS)
-            return
-        if not is_same_user(stream) or self._callers >= _CALLERS_MAX:
-            stream.close()
-            return
+            return None
         with self._lock:
-            self._callers += 1
-        try:
-            threading.Thread(target=self._serve, args=(stream,), name="caller", daemon=True).start()
-        except RuntimeError as err:
-            self._say(f"a caller could not be served: {err}")
-            self._hang_up(stream)
+            welcome = is_same_user(stream) and self._callers < _CALLERS_MAX
+            self._callers += welcome
+        if not welcome:
+            stream.close()
+            return None
+        return stream
 
     def _hang_up(self, stream: socket.socket) -> None:
         stream.close()

@@ -62,9 +62,10 @@ class Owner:
 
 def this_process(*, deadline: float) -> Owner:
     """Return this process as an owner."""
-    started = _start_time(os.getpid())
-    assert started is not None, "a running process has a start time"
-    return Owner(boot_id=_boot_id(), namespace=_namespace(), pid=os.getpid(), started=started, deadline=int(deadline))
+    pid = os.getpid()
+    return Owner(
+        boot_id=_boot_id(), namespace=_namespace(), pid=pid, started=_own_start_time(pid), deadline=int(deadline)
+    )
 
 
 def parse_owner(text: str) -> Owner | None:
@@ -178,6 +179,13 @@ def _namespace() -> int:
 
 def _home_id(home: Home) -> str:
     return hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=4)  # by the number: a forked child is another process
+def _own_start_time(pid: int) -> int:
+    started = _start_time(pid)
+    assert started is not None, "a running process has a start time"
+    return started
 
 
 def _start_time(pid: int) -> int | None:

@@ -1,6 +1,7 @@
 """What the gate denies, by way of the real inspection containers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,17 @@ def denied(host: Host, done: Finished, target: Path) -> dict[str, str]:
     record = host.record(done)
     assert record["decision"]["allowed"] is False
     assert Path(done.json["record"] + ".sigstore.json").exists()
+    assert replayed(host, done)["findings"] == record["findings"]
     finding: dict[str, str] = record["findings"][0]
     return finding
+
+
+def replayed(host: Host, done: Finished) -> dict[str, Any]:
+    """Make the recorded decision again, on the command line; it must be the same."""
+    again = host.call("policy", "replay", "--json", done.json["record"])
+    assert (again.code, again.json["status"]) == (0, "same"), again.stdout
+    decision: dict[str, Any] = again.json["decision"]
+    return decision
 
 
 def test_an_onnx_with_a_custom_domain_in_a_subgraph_is_denied(host: Host) -> None:

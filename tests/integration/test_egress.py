@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from executor import prepare as prepare_module
+from executor.battery.attempts import ATTEMPTS, Attempt
+from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.egress import proxy as proxy_module
 from executor.egress.squid import configuration
 from executor.errors import ImageMismatchError, UnsupportedError
@@ -476,6 +478,17 @@ def test_a_warm_container_has_the_way_out_too(runner: Runner, gateway: str, upst
     assert result["sandbox"]["warm"] is True
     assert f"upstream as {HOST}" in tried["allowed"]
     assert containers() == ""
+
+
+@pytest.mark.parametrize("attempt", [a for a in ATTEMPTS if a.family in ("network", "process")], ids=lambda a: a.name)
+def test_the_sandbox_holds_no_less_with_a_way_out(runner: Runner, attempt: Attempt) -> None:
+    """The battery's attempts on the network and on other processes, in a container with the relay in it."""
+    runner.use((HOST, 80, "10.0.0.1"))
+    plan = plan_attempt(attempt, profile=PROFILE)
+    assert plan.job.network == "allowlist"
+    context = Context(home=open_home(), engine=DockerEngine())
+    result, sent = run_attempt(attempt, plan, image_id=plan.job.image_id, context=context)
+    assert judge(attempt, result, sent) is None
 
 
 def test_a_job_without_the_proxys_image_is_refused_and_told_what_to_do(

@@ -1,5 +1,6 @@
 """The main job on the real engine, and what becomes of its release when somebody touches it."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -61,6 +62,34 @@ def test_the_release_holds_what_was_promised(release: Path) -> None:
     for model in details["replay"]["models"].values():
         assert {c["case"] for c in model["cases"]} == {"whole", "third", "small", "no-edges", "loop"}
         assert all(c["argmax_agreement"] == 1.0 and c["max_abs"] <= c["allowed"] for c in model["cases"])
+
+
+def test_its_decision_comes_out_of_the_record_again(karate: tuple[Host, Path], release: Path, tmp_path: Path) -> None:
+    host, (record,) = karate[0], (karate[1] / "home/log").glob("*/record.json")
+    again = host.call("policy", "replay", "--json", str(record), "--sarif", str(tmp_path / "findings.sarif"))
+    assert (again.code, again.json["status"], again.json["decision"]["allowed"]) == (0, "same", True)
+    assert json.loads((tmp_path / "findings.sarif").read_text())["runs"][0]["results"] == []
+    document = json.loads(record.read_text())
+    document["artifacts"][0]["sha256"] = "0" * 64
+    (tmp_path / "record.json").write_text(json.dumps(document))
+    assert host.call("policy", "replay", str(tmp_path / "record.json")).code == 23
+
+
+def test_a_reviewer_sees_what_its_files_hold(karate: tuple[Host, Path], release: Path, tmp_path: Path) -> None:
+    host = karate[0]
+    files = [str(release / "artifacts" / name) for name in ("model.onnx", "model.pt", "test-vectors.npz")]
+    seen = host.call("policy", "inventory", "--json", *files)
+    assert (seen.code, seen.json["status"], seen.json["findings"]) == (0, "allowed", []), seen.stderr
+    details = json.loads((release / "manifest.json").read_bytes())["details"]["artifacts"]
+    for name, held in seen.json["files"].items():
+        assert held["operators"] == details[name]["operators"]
+        assert held["sha256"] == hashlib.sha256((release / "artifacts" / name).read_bytes()).hexdigest()
+    (tmp_path / "notes.txt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    refused = host.call("policy", "inventory", "--json", str(tmp_path / "notes.txt"))
+    assert (refused.code, refused.json["findings"][0]["rule"]) == (20, "FORMAT-NOT-ALLOWED")
+    assert host.call("policy", "inventory", str(tmp_path / "absent.onnx")).code == 21
+    assert host.call("policy", "inventory", files[0], files[0]).code == 21
+    assert list((karate[1] / "home/run").iterdir()) == []
 
 
 def test_the_release_tells_nothing_of_the_machine_that_made_it(release: Path) -> None:

@@ -37,6 +37,7 @@ def now() -> datetime:
 def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make this process another one, so that what it owned is a dead one's."""
     true = owner_module._start_time
+    monkeypatch.setattr(owner_module, "_own_start_time", lambda pid: owner_module._start_time(pid))
 
     def forgetting() -> None:
         monkeypatch.setattr(owner_module, "_start_time", lambda pid: (true(pid) or 0) + 1)
