@@ -392,18 +392,18 @@ def test_a_job_cannot_shout_its_denials_down(runner: Runner, gateway: str, upstr
 def test_a_proxy_that_is_killed_is_the_hosts_fault(runner: Runner, gateway: str, upstream: int, retries: bool) -> None:
     """A job that bears it goes on, and its counts are not complete; one that fails of it has not failed by itself."""
     runner.use((HOST, upstream, gateway))
-    ways = {"before": connect("169.254.169.254:80"), "meanwhile": ["wait", 4], "after": connect(f"{HOST}:{upstream}")}
+    ways = {"before": connect("169.254.169.254:80"), "meanwhile": ["wait", 6], "after": connect(f"{HOST}:{upstream}")}
     job = runner.job(ways | ({} if retries else {"fail": ["fail", ""]}))
     engine = raw_engine()
 
     def kill() -> None:
-        for _ in range(100):
-            names = [name for name in containers().split() if name.endswith("-egress")]
-            if names:
-                time.sleep(2.5)
-                engine.kill(names[0])
-                return
+        for _ in range(600):
             time.sleep(0.1)
+            if any(event["event"] == "progress" for event in runner.events):  # the first request has been denied
+                time.sleep(2.5)  # and is reported within a second or two
+                (name,) = [name for name in containers().split() if name.endswith("-egress")]
+                engine.kill(name)
+                return
 
     killer = threading.Thread(target=kill)
     killer.start()

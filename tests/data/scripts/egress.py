@@ -72,6 +72,7 @@ def attempt(kind: str, argument: object) -> str:
         if kind == "fail":
             raise SystemExit(3)
         if kind == "wait":
+            job.progress(waiting=1)
             time.sleep(argument)
             return "waited"
         return str(socket.getaddrinfo(argument, 80))
