@@ -99,8 +99,7 @@ def check_static(policy: Policy, inventories: Sequence[ArtifactInventory], *, to
     findings: list[Finding] = []
     for artifact in inventories:
         findings += _check_format(policy, artifact)
-        if artifact.format in MODEL_FORMATS:
-            findings += _check_operators(policy, artifact, today)
+        findings += _check_operators(policy, artifact, today)
         findings += [_finding(f.id, artifact.name, f.place, f.detail, _REMEDY_STRUCTURE) for f in artifact.findings]
         if artifact.format == "onnx":
             findings += _check_versions(policy, artifact)

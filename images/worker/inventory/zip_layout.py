@@ -18,6 +18,10 @@ _STORED, _DEFLATED = 0, 8
 _UTF8_FLAG = 0x800
 _WIDE = 0xFFFFFFFF  # "see the zip64 field"
 _MEMBERS_MAX = 10_000
+# Of the external attributes, in the low half. torch 2.13 takes a member with the folder's bit for one that needs no
+# reading, and hands out memory as it finds it (measured 2026-11).
+_DOS_ATTRIBUTES = 0xFFFF
+_VERSION_MAX = 45  # "version needed to extract", for zip64: Python refuses what is beyond 63, others do not look
 
 
 def read_members(data: bytes, *, unpacked_bytes_max: int, deflated: bool) -> dict[str, bytes]:
@@ -40,8 +44,10 @@ def read_members(data: bytes, *, unpacked_bytes_max: int, deflated: bool) -> dic
         entry = _CENTRAL.unpack_from(data, position)
         name_end = position + _CENTRAL.size + entry[10]
         raw_name = data[position + _CENTRAL.size : name_end]
-        if entry[0] != b"PK\x01\x02" or entry[11] or entry[12] or entry[16] != offset:
-            raise ValueError("directory entry has extra fields, a comment or a gap before its member")
+        if entry[0] != b"PK\x01\x02" or entry[11] or entry[12] or entry[13] or entry[16] != offset:
+            raise ValueError("directory entry has extra fields, a comment, another disk or a gap before its member")
+        if entry[15] & _DOS_ATTRIBUTES:
+            raise ValueError("member is marked as a folder, or with another attribute of DOS")
         name = _name(raw_name)
         if name in members:
             raise ValueError(f"member stands twice: {name}")
@@ -77,6 +83,8 @@ def _member(
     if local[0] != b"PK\x03\x04" or data[offset + _LOCAL.size : name_end] != raw_name:
         raise ValueError("local header names another member than the directory")
     begin = name_end + local[10]
+    if central[2] > _VERSION_MAX or local[1] > _VERSION_MAX:
+        raise ValueError("member asks for a reader that there is not")
     sizes = _local_sizes(local, data[name_end:begin])
     if (local[2], local[3], local[6], *sizes) != (flags, method, crc, packed, unpacked):
         raise ValueError("local header disagrees with the directory")

@@ -3,10 +3,17 @@
 from typing import Any
 
 from worker.environment import environment
-from worker.inventory import Inventory, npz, onnx_model, sniff, torchscript
+from worker.inventory import Inventory, npz, onnx_model, pickles, safetensors, sniff, torchscript
 from worker.job import Job
 
-_READERS = {"onnx": onnx_model.inventory, "torchscript": torchscript.inventory, "npz": npz.inventory}
+_READERS = {
+    "onnx": onnx_model.inventory,
+    "torchscript": torchscript.inventory,
+    "npz": npz.inventory,
+    "safetensors": safetensors.inventory,
+    "checkpoint": pickles.checkpoint_inventory,
+    "pickle": pickles.inventory,
+}
 
 
 def run(job: Job) -> dict[str, Any]:

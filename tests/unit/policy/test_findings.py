@@ -13,7 +13,8 @@ from policy.load import load_policy, read_file
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [*(ROOT / "images/worker/inventory").glob("*.py"), ROOT / "policy/decision.py", ROOT / "executor/stages.py"]
-MADE_UP = {"ONNX-DEFAULT-DENY", "TORCHSCRIPT-DEFAULT-DENY", "ONNX-OPSET-RANGE", "ONNX-IR-RANGE"}  # put together there
+FORMATS = ("ONNX", "TORCHSCRIPT", "CHECKPOINT", "PICKLE")  # those whose inventory names operators
+MADE_UP = {f"{name}-DEFAULT-DENY" for name in FORMATS} | {"ONNX-OPSET-RANGE", "ONNX-IR-RANGE"}  # put together there
 HEAD = "schema = 'executor.policy-findings/v1'\n"
 ONE = "[[finding]]\nid = 'A-B'\nmeaning = 'long enough'\nremedy = 'do it'\n"
 

@@ -161,3 +161,25 @@ def test_a_name_that_is_too_long_or_no_text_is_cut_and_is_a_finding() -> None:
     report = Inventory("onnx")
     report.use("", "A" * 200, "here")
     assert report.to_wire()["findings"] == []
+
+
+def with_field(data: bytes, mark: bytes, offset: int, value: bytes) -> bytes:
+    """Return an archive with some bytes of its first header of a kind set."""
+    at = data.index(mark) + offset
+    return data[:at] + value + data[at + len(value) :]
+
+
+@pytest.mark.parametrize(
+    ("mark", "offset", "taken", "refused"),
+    [
+        (b"PK\x01\x02", 6, b"\x2d\0", b"\x2e\0"),  # version needed to extract: Python reads none beyond 6.3
+        (b"PK\x03\x04", 4, b"\x2d\0", b"\x2e\0"),
+        (b"PK\x01\x02", 34, b"\0\0", b"\x01\0"),  # on another disk
+        (b"PK\x01\x02", 38, b"\0\0\xa4\x81", b"\x10\0\xa4\x81"),  # a folder, which torch leaves unread
+        (b"PK\x01\x02", 38, b"\0\0\0\0", b"\0\x01\0\0"),
+    ],
+)
+def test_a_field_that_some_reader_obeys_is_refused(mark: bytes, offset: int, taken: bytes, refused: bytes) -> None:
+    assert read(with_field(plain(), mark, offset, taken)) == read(plain())
+    with pytest.raises(ValueError):
+        read(with_field(plain(), mark, offset, refused))
