@@ -21,7 +21,8 @@ def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> byt
 
     Args:
         model: In eval mode; called as `model(x, edge_index)`.
-        x: Sample features, float32, shape [N, F]. N becomes the free dimension `num_nodes`.
+        x: Sample features, float32, shape [N, F]. N becomes the free dimension `num_nodes`,
+            of 1 or more.
         edge_index: Sample edges, int64, shape [2, E], E at least 2. E becomes `num_edges`.
 
     Raises:
@@ -32,7 +33,8 @@ def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> byt
         raise ValueError("the model is in training mode: call eval() before export")
     if edge_index.shape[1] < 2:
         raise ValueError("the sample graph needs two edges at least")
-    shapes = {"x": {0: torch.export.Dim("num_nodes")}, "edge_index": {1: torch.export.Dim("num_edges")}}
+    # One node at least: GATConv asks whether there are none, which the exporter must be able to answer.
+    shapes = {"x": {0: torch.export.Dim("num_nodes", min=1)}, "edge_index": {1: torch.export.Dim("num_edges")}}
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         path = Path(scratch) / "model.onnx"
         torch.onnx.export(

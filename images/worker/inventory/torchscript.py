@@ -25,7 +25,9 @@ _LEXICAL = re.compile(r"[\n\x20-\x7e]*")
 _UNREADABLE = ("#", "\\", '"""', "'''", ";")
 _NAMESPACES = ("torch", "ops", "__torch__")
 _CASTS = frozenset({"annotate", "bool", "float", "int", "len", "unchecked_cast", "uninitialized"})
-_RESERVED = frozenset({*_NAMESPACES, *_CASTS, "getattr", "self"})
+_CONSTANTS = "CONSTANTS"
+_CONSTANT = re.compile(r"c\d+")
+_RESERVED = frozenset({*_NAMESPACES, *_CASTS, _CONSTANTS, "getattr", "self"})
 _FORWARD = re.compile(r"forward\d*")
 _NODES = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Assign, ast.AnnAssign, ast.Expr),
@@ -160,7 +162,7 @@ class _Code:
         elif isinstance(node, ast.Attribute):
             self._attribute(node)
             return
-        elif isinstance(node, ast.Name) and node.id in _NAMESPACES:
+        elif isinstance(node, ast.Name) and node.id in (*_NAMESPACES, _CONSTANTS):
             self._find("TS-NAMESPACE-AS-VALUE", node, f"{node.id} used as a value")
         for child in ast.iter_child_nodes(node):
             self._code(child)
@@ -201,6 +203,8 @@ class _Code:
 
     def _attribute(self, node: ast.Attribute) -> None:
         root, path = _chain(node)
+        if root == _CONSTANTS and len(path) == 1 and _CONSTANT.fullmatch(path[0]) and isinstance(node.ctx, ast.Load):
+            return  # a tensor of constants.pkl
         if root in _NAMESPACES:
             self._find("TS-NAMESPACE-AS-VALUE", node, f"{root}.{'.'.join(path)} used as a value")
         elif not isinstance(node.ctx, ast.Load) or node.attr not in self._declared:

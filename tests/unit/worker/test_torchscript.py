@@ -50,6 +50,7 @@ def line(text: str) -> tuple[set[str], set[str]]:
         ("_0, _1 = torch.split(x, 2)", {"aten::split"}),
         ("_0 = int(x)", set()),
         ("_0 = torch.sum(x, dtype=6)", {"aten::sum"}),
+        ("_0 = torch.mul(x, CONSTANTS.c0)", {"aten::mul"}),
     ],
 )
 def test_what_tracing_emits_is_read_without_a_finding(text: str, operators: set[str]) -> None:
@@ -65,6 +66,8 @@ def test_what_tracing_emits_is_read_without_a_finding(text: str, operators: set[
         ('torch.add(x, 1).save("/tmp/x")', "aten::save"),
         ('ops.aten.save(x, "/tmp/x")', "aten::save"),
         ("ops.evil.run(x)", "evil::run"),
+        ("CONSTANTS.c0.save(x)", "aten::save"),
+        ("CONSTANTS.c0(x)", "aten::c0"),
         ("print(x)", "prim::print"),
         ("f(x)", "prim::f"),
         ("(x)(x)", "prim::x"),
@@ -87,6 +90,11 @@ def test_every_call_of_an_operator_is_counted(text: str, operator: str) -> None:
         ("f = x.random_", "TS-ATTRIBUTE"),
         ("self.w = x", "TS-ATTRIBUTE"),
         ("int = x", "TS-SHADOWING"),
+        ("CONSTANTS = x", "TS-SHADOWING"),
+        ("c = CONSTANTS", "TS-NAMESPACE-AS-VALUE"),
+        ("c = CONSTANTS.c", "TS-ATTRIBUTE"),
+        ("c = CONSTANTS.c0.data", "TS-ATTRIBUTE"),
+        ("CONSTANTS.c0 = x", "TS-ATTRIBUTE"),
         ("torch = x", "TS-SHADOWING"),
         ("torch.add(x, 1)(x)", "TS-STRUCTURE"),
         ("while bool(x):\n      x = torch.add(x, 1)", "TS-SYNTAX"),

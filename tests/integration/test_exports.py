@@ -1,0 +1,29 @@
+"""No false denial: what PyG exports of its usual layers is released, in both formats, and replayed on other graphs."""
+
+import pytest
+
+from tests.integration.conftest import Host
+
+MODELS = ("GCN", "GraphSAGE mean", "GraphSAGE max", "GAT", "GATv2", "GIN", "TransformerConv")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_honest_export_is_released(host: Host, model: str) -> None:
+    job = host.script_job(
+        "pyg_model",
+        {"name": "model.onnx", "role": "model"},
+        {"name": "model.pt", "role": "model"},
+        {"name": "vectors.npz", "role": "test-vectors"},
+        params={"model": model},
+        seed=7,
+        limits={"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128},
+    )
+    done, _ = host.run(job)
+    assert done.json.get("findings") == [], done.json
+    assert done.code == 0, done.stderr
+
+
+def test_a_trace_that_holds_for_one_size_only_is_not_exported(host: Host) -> None:
+    done, _ = host.run(host.script_job("baked", {"name": "model.pt", "role": "model"}, limits={"tmp_bytes": 256 << 20}))
+    assert done.code == 10
+    assert "on a graph of another size" in done.json["outcome"]["reason"]
