@@ -11,7 +11,7 @@ from datetime import date
 from policy.inspection import ArtifactInventory, ModelReplay
 from policy.model import OperatorRule, Policy
 
-MODEL_FORMATS = ("onnx", "torchscript")
+MODEL_FORMATS = ("onnx", "torchscript", "pt2")
 _REMEDY_OPERATOR = (
     "export the model without this operator, or have a reviewer add it to policy/operators with a reason and test cases"
 )

@@ -1,4 +1,4 @@
-"""No false denial: what PyG exports of its usual layers is released, in both formats, and replayed on other graphs."""
+"""No false denial: what PyG exports of its usual layers is released, in every format, and replayed on other graphs."""
 
 import pytest
 
@@ -13,6 +13,7 @@ def test_an_honest_export_is_released(host: Host, model: str) -> None:
         "pyg_model",
         {"name": "model.onnx", "role": "model"},
         {"name": "model.pt", "role": "model"},
+        {"name": "model.pt2", "role": "model"},
         {"name": "vectors.npz", "role": "test-vectors"},
         params={"model": model},
         seed=7,

@@ -9,32 +9,38 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
-from worker.inventory.report import Inventory
+from worker.inventory.onnx_skeleton import skeleton
+from worker.inventory.report import FACTS_MAX, Data, Inventory
 
 _DEPTH_MAX = 16
 _MESSAGE_DEPTH_MAX = 80
 
 
-def inventory(data: bytes) -> Inventory:
+def inventory(data: Data) -> Inventory:
     """List what an ONNX file uses."""
     report = Inventory("onnx")
     if data[4:8] == b"ORTM":
         report.find("ONNX-POLYGLOT", "file", "onnxruntime would read another format in it")
     try:
-        model = onnx.ModelProto.FromString(data)
+        plain = skeleton(data)
+    except ValueError as err:
+        report.find("ONNX-MALFORMED", "file", f"not plain protobuf: {err}")
+        return report
+    try:
+        model = onnx.ModelProto.FromString(plain)
     except DecodeError as err:
         report.find("ONNX-MALFORMED", "file", str(err))
         return report
     report.facts = {
         "ir_version": model.ir_version,
         "producer": f"{model.producer_name} {model.producer_version}".strip()[:100],
-        "opset_imports": {o.domain: o.version for o in model.opset_import},
-        "inputs": [_value(v) for v in model.graph.input],
-        "outputs": [_value(v) for v in model.graph.output],
+        "opset_imports": {o.domain[:200]: o.version for o in model.opset_import[:FACTS_MAX]},
+        "inputs": [_value(v) for v in model.graph.input[:FACTS_MAX]],
+        "outputs": [_value(v) for v in model.graph.output[:FACTS_MAX]],
     }
     if not model.graph.node:
         report.find("ONNX-EMPTY-GRAPH", "graph", "the main graph has no node")
-    if model.SerializeToString(deterministic=True) != data:
+    if model.SerializeToString(deterministic=True) != plain:
         report.find("ONNX-FORM", "file", "not in the one form that tools.export_to_onnx.strip leaves")
     if [o.domain for o in model.opset_import] != [""]:
         domains = ", ".join(repr(o.domain) for o in model.opset_import)

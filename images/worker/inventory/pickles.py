@@ -5,10 +5,10 @@ Disassembled, never loaded. A module is no safe prefix: `torch.serialization` re
 statically and is a finding.
 """
 
-import pickletools
 import re
 
-from worker.inventory.report import Inventory
+from worker.inventory.opcodes import instructions
+from worker.inventory.report import Data, Inventory
 from worker.inventory.zip_layout import read_members
 
 _UNPACKED_BYTES_MAX = 8 << 30
@@ -19,14 +19,14 @@ _MEMOS = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 
 
-def inventory(data: bytes) -> Inventory:
+def inventory(data: Data) -> Inventory:
     """List the globals of a pickle that stands alone."""
     report = Inventory("pickle")
     _disassemble(report, data, "file")
     return report
 
 
-def checkpoint_inventory(data: bytes) -> Inventory:
+def checkpoint_inventory(data: Data) -> Inventory:
     """List the globals of a checkpoint: a ZIP with one pickle and the tensors' bytes.
 
     Taken in the form that `tools.script_model.normalise` leaves: torch itself writes data descriptors and padding.
@@ -39,16 +39,16 @@ def checkpoint_inventory(data: bytes) -> Inventory:
         return report
     if len({name.partition("/")[0] for name in members}) != 1:
         report.find("CKPT-MALFORMED", "file", "members do not share one top folder")
-    for name, content in members.items():
+    for name, member in members.items():
         inside = name.partition("/")[2]
         if not _MEMBERS.fullmatch(inside):
             report.find("CKPT-UNEXPECTED-MEMBER", inside, "not a member that a checkpoint needs")
         elif inside == "data.pkl":
-            _disassemble(report, content, inside)
+            _disassemble(report, member.head, inside)
     return report
 
 
-def _disassemble(report: Inventory, data: bytes, place: str) -> None:
+def _disassemble(report: Inventory, data: Data, place: str) -> None:
     """Walk through the instructions with as much of a stack as it takes to see the names that they use.
 
     `STACK_GLOBAL` takes the two strings on top of the stack. They are known where they were pushed as such right
@@ -57,7 +57,7 @@ def _disassemble(report: Inventory, data: bytes, place: str) -> None:
     pushed: list[str | None] = []
     memo: dict[int, str | None] = {}
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+        for count, (opcode, argument, position) in enumerate(instructions(data)):
             where = f"{place}@{position}"
             if count > _OPCODES_MAX:
                 report.find("PICKLE-LENGTH", where, f"more than {_OPCODES_MAX} instructions")

@@ -1,4 +1,4 @@
-"""The form of an inventory."""
+"""The form of an inventory, and its bounds: a hostile artifact makes it neither large nor deep."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,6 +7,10 @@ from typing import Any
 _PLACES_MAX = 8
 _FINDINGS_MAX = 200
 _NAME_LENGTH_MAX = 200
+_OPERATORS_MAX = 1_000
+FACTS_MAX = 1_000
+
+Data = bytes | memoryview  # of a whole artifact: mapped, not read
 
 
 @dataclass(slots=True)
@@ -26,6 +30,9 @@ class Inventory:
 
     def use(self, namespace: str, name: str, place: str) -> None:
         """Count one use of an operator. A name that none can have is cut, and the cut is a finding."""
+        if len(self._counts) >= _OPERATORS_MAX and (namespace, name) not in self._counts:
+            self.find("OPERATOR-COUNT", place, f"more than {_OPERATORS_MAX} different operators")
+            return
         plain = (_plain(namespace), _plain(name))
         if plain != (namespace, name):
             self.find("OPERATOR-NAME", place, f"an operator's name is longer than {_NAME_LENGTH_MAX}, or not text")

@@ -1,10 +1,13 @@
 """Recognise a format by its content. The name that the job chose says nothing here."""
 
 import json
-import pickletools
+import re
 import unicodedata
 
+from worker.inventory.opcodes import instructions
+from worker.inventory.report import Data
 from worker.inventory.safetensors import looks_like as looks_like_safetensors
+from worker.inventory.zip_layout import member_names
 
 _MARKS = (
     (b"ARROW1\0\0", "arrow"),
@@ -20,60 +23,88 @@ _MARKS = (
 )
 _ONNX_FIRST_BYTE = b"\x08"  # field 1 (ir_version), varint: where every ONNX writer begins
 _PICKLE_ACTIONS = {"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "BUILD", "OBJ", "NEWOBJ", "NEWOBJ_EX"}
+_PICKLE_OPCODES_MAX = 100_000
+_CHUNK_BYTES = 1 << 20
+TEXT_BYTES_MAX = 64 << 20
+JSON_BYTES_MAX = 8 << 20  # what it becomes in memory is up to twenty times as much
+# C0 but for tab, line feed and carriage return, and DEL: they steer terminals.
+_CONTROL = bytes(b for b in range(128) if (b < 32 and b not in b"\t\n\r") or b == 127)
+_JSON_BEGINS = re.compile(rb"[ \t\r\n]*[\[{]")
 
 
-def sniff(data: bytes) -> str:
+def sniff(data: Data) -> str:
     """Return the name of the format, `unknown` where it is none of those that are known here.
 
-    Known are `onnx`, `torchscript`, `pt2`, `checkpoint`, `npz`, `zip`, `safetensors`, `pickle`, `json` and `text`, and
-    some that are told by their first bytes alone, which no reader of ours takes.
+    Known are `onnx`, `torchscript`, `pt2`, `checkpoint`, `npz`, `zip`, `npy`, `arrow`, `parquet`, `safetensors`, `elf`,
+    `pickle`, `json` and `text`, and some that are told by their first bytes alone, which no reader of ours takes.
     """
     if data[:2] == b"PK":
         return _sniff_zip(data)
     for mark, name in _MARKS:
-        if data.startswith(mark):
+        if data[: len(mark)] == mark:
             return name
     if looks_like_safetensors(data):
         return "safetensors"
     if data[:1] == b"\x80" or _is_active_pickle(data):
         return "pickle"
-    if data[:1] == _ONNX_FIRST_BYTE and b"\0" in data:
+    if data[:1] == _ONNX_FIRST_BYTE and b"\0" in bytes(data[:_CHUNK_BYTES]):
         return "onnx"
     return _sniff_text(data)
 
 
-def _sniff_zip(data: bytes) -> str:
-    """Tell by a member's name in the raw bytes: the format's own reader then insists on one reading of the archive."""
-    if b"/data.pkl" in data and b"/code/__torch__" in data:
+def _sniff_zip(data: Data) -> str:
+    """Tell by the members' names; where no plain directory has them, by the raw bytes.
+
+    The format's own reader then insists on one reading of the archive.
+    """
+    names = member_names(data)
+    raw = "\n".join(names).encode() if names is not None else bytes(data)
+    if b"/data.pkl" in raw and b"/code/__torch__" in raw:
         return "torchscript"
-    if b"/archive_format" in data:
+    if b"/archive_format" in raw:
         return "pt2"
-    if b"/data.pkl" in data:
+    if b"/data.pkl" in raw:
         return "checkpoint"
-    return "npz" if b".npy" in data else "zip"
+    return "npz" if b".npy" in raw else "zip"
 
 
-def _is_active_pickle(data: bytes) -> bool:
-    """Whether the bytes are a pickle, of the text protocol too, that would import or call something."""
+def _is_active_pickle(data: Data) -> bool:
+    """Whether the bytes are a pickle, of the text protocol too, that would import or call something.
+
+    What is a pickle for longer than anybody wants to read counts as one.
+    """
     found = False
     try:
-        for opcode, _, _ in pickletools.genops(data):
+        for count, (opcode, _, _) in enumerate(instructions(data)):
             found = found or opcode.name in _PICKLE_ACTIONS
+            if count > _PICKLE_OPCODES_MAX:
+                return True
     except (ValueError, IndexError, KeyError, OverflowError):
         return False
     return found
 
 
-def _sniff_text(data: bytes) -> str:
+def _sniff_text(data: Data) -> str:
+    begin = bytes(data[:_CHUNK_BYTES])
+    if len(begin.translate(None, _CONTROL)) != len(begin):
+        return "unknown"
+    is_json = bool(_JSON_BEGINS.match(begin))
+    if len(data) > (JSON_BYTES_MAX if is_json else TEXT_BYTES_MAX):
+        return "json" if is_json else "text"  # which of the two then says that it is too long
+    whole = bytes(data)
+    if len(whole.translate(None, _CONTROL)) != len(whole):
+        return "unknown"
     try:
-        text = data.decode()
+        text = whole.decode()
     except UnicodeDecodeError:
         return "unknown"
-    # Control and format characters steer terminals and turn text around.
-    if any(unicodedata.category(c)[0] == "C" and c not in "\n\r\t" for c in set(text)):
+    # Format characters turn text around; the rest of category C is no text at all.
+    if not text.isascii() and any(unicodedata.category(c)[0] == "C" and c not in "\n\r\t" for c in set(text)):
         return "unknown"
     try:
-        json.loads(text)
+        if len(text) <= JSON_BYTES_MAX:
+            json.loads(text)
+            return "json"
     except (ValueError, RecursionError):
-        return "text"
-    return "json"
+        pass
+    return "text"

@@ -9,10 +9,10 @@ were seen running past a matcher of calls (measured 2026-11). The pickles are di
 """
 
 import ast
-import pickletools
 import re
 
-from worker.inventory.report import Inventory
+from worker.inventory.opcodes import instructions
+from worker.inventory.report import Data, Inventory
 from worker.inventory.zip_layout import read_members
 
 _UNPACKED_BYTES_MAX = 8 << 30
@@ -36,7 +36,7 @@ _NODES = (
 )
 
 
-def inventory(data: bytes) -> Inventory:
+def inventory(data: Data) -> Inventory:
     """List what a TorchScript archive uses."""
     report = Inventory("torchscript")
     try:
@@ -47,8 +47,8 @@ def inventory(data: bytes) -> Inventory:
     if len({n.partition("/")[0] for n in members}) != 1:
         report.find("TS-MALFORMED", "file", "members do not share one top folder")
     trees: dict[str, ast.Module] = {}
-    for name, content in members.items():
-        inside = name.partition("/")[2]
+    for name, member in members.items():
+        inside, content = name.partition("/")[2], member.head
         if not _EXPECTED.fullmatch(inside):
             report.find("TS-UNEXPECTED-MEMBER", inside, "not a member that tools.script_model.normalise leaves")
         elif inside.endswith(".py"):
@@ -63,8 +63,8 @@ def inventory(data: bytes) -> Inventory:
     return report
 
 
-def _parse(report: Inventory, source: bytes, place: str) -> ast.Module | None:
-    text = source.decode("latin-1")
+def _parse(report: Inventory, source: memoryview, place: str) -> ast.Module | None:
+    text = bytes(source[: _CODE_BYTES_MAX + 1]).decode("latin-1")
     if len(text) > _CODE_BYTES_MAX or not _LEXICAL.fullmatch(text) or any(mark in text for mark in _UNREADABLE):
         report.find("TS-CODE-TEXT", place, "code is too long, or holds text that Python and torch may read differently")
         return None
@@ -235,10 +235,10 @@ def _chain(node: ast.expr) -> tuple[str | None, list[str]]:
     return (node.id if isinstance(node, ast.Name) else None), path
 
 
-def _pickle(report: Inventory, data: bytes, place: str) -> None:
+def _pickle(report: Inventory, data: memoryview, place: str) -> None:
     """List the globals of a pickle, as `pickle::module.name` operators."""
     try:
-        for opcode, argument, position in pickletools.genops(data):
+        for opcode, argument, position in instructions(data):
             where = f"{place}@{position}"
             if opcode.name == "GLOBAL":
                 module, _, name = str(argument).partition(" ")

@@ -4,6 +4,7 @@ Only reached by artifacts whose static inventory passed the policy. Each model i
 that one cannot change how the other runs.
 """
 
+import io
 import json
 import os
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def run(job: Job) -> dict[str, Any]:
     vectors = _load_vectors(job.inputs[job.params["vectors"]]) if job.params["vectors"] else {}
     models = {}
     for name, form in job.params["models"].items():
-        replay = {"onnx": _replay_onnx, "torchscript": _replay_torchscript}[form]
+        replay = {"onnx": _replay_onnx, "torchscript": _replay_torchscript, "pt2": _replay_pt2}[form]
         models[name] = _in_child(replay, job.inputs[name], vectors, job.threads)
     return {"models": models, "atol": ATOL, "rtol": RTOL, "environment": _environment()}
 
@@ -100,6 +101,30 @@ def _replay_torchscript(path: Path, vectors: Vectors, threads: int) -> dict[str,
             return model(*(torch.from_numpy(v) for v in inputs.values())).numpy()
 
     return {"cases": _compare(call, vectors), "operators": operators}
+
+
+def _replay_pt2(path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    program = torch.export.load(io.BytesIO(path.read_bytes()))
+    model = program.module()
+    nodes = [n for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule) for n in m.graph.nodes]
+
+    def call(inputs: dict[str, Any]) -> Any:
+        with torch.no_grad():
+            return model(*(torch.from_numpy(v) for v in inputs.values())).numpy()
+
+    operators = sorted({_target_label(node.target) for node in nodes if node.op not in ("placeholder", "output")})
+    return {"cases": _compare(call, vectors), "operators": operators}
+
+
+def _target_label(target: Any) -> str:
+    """Spell what a node calls as the inventory does: `aten::view.default`, `_operator::ge`."""
+    if hasattr(target, "_schema"):
+        namespace, _, name = target._schema.name.partition("::")
+        return f"{namespace}::{name}.{target._schema.overload_name or 'default'}"
+    return f"{getattr(target, '__module__', '?')}::{getattr(target, '__name__', target)}"
 
 
 def _loaded_operators(model: Any) -> list[str]:

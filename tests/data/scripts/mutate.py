@@ -49,9 +49,10 @@ for number in range(int(job.params["count"]) + len(BASES)):
     data = plain if number < len(BASES) else mutate(dice, plain)
     report["tried"] += 1
     try:
-        members = read_members(data, unpacked_bytes_max=1 << 20, deflated=deflated)
+        found = read_members(data, unpacked_bytes_max=1 << 20, deflated=deflated)
     except ValueError:
         continue
+    members = {n: bytes(member.head) for n, member in found.items()}
     report["accepted"][name] += 1
     report["whole"][name] = report["whole"][name] or data == plain
     for reader in (by_zipfile, *([] if deflated else [by_torch])):

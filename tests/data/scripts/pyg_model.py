@@ -1,4 +1,4 @@
-"""Exports a two-layer graph network of a named kind to both formats, with test vectors on graphs of other sizes."""
+"""Exports a two-layer graph network of a named kind to every format, with test vectors on graphs of other sizes."""
 
 import torch
 from torch import nn
@@ -7,6 +7,7 @@ from worker.job import current
 
 from tools.check_export import graphs_of_other_sizes, make_test_vectors
 from tools.export_to_onnx import export_to_onnx
+from tools.export_to_pt2 import export_to_pt2
 from tools.script_model import script_model
 
 job = current()
@@ -42,4 +43,5 @@ x, edge_index = torch.randn(40, 8), torch.randint(0, 40, (2, 160))
 model = Net(job.params["model"]).eval()
 job.output("model.onnx", export_to_onnx(model, x, edge_index))
 job.output("model.pt", script_model(model, x, edge_index))
+job.output("model.pt2", export_to_pt2(model, x, edge_index))
 job.output("vectors.npz", make_test_vectors(model, graphs_of_other_sizes(x, edge_index, seed=job.seed)))

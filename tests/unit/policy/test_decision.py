@@ -12,7 +12,7 @@ from policy.model import Policy
 
 TODAY = date(2026, 11, 23)
 POLICY = load_policy("standard")
-SUFFIX = {"onnx": ".onnx", "torchscript": ".pt"}
+SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 
 
 def use(namespace: str, name: str) -> OperatorUse:
@@ -102,7 +102,7 @@ def test_nothing_at_all_is_denied() -> None:
     assert not Decision(findings=(), artifacts=()).allowed
 
 
-@pytest.mark.parametrize("form", ["pickle", "zip", "unknown", "safetensors", ""])
+@pytest.mark.parametrize("form", ["pickle", "zip", "unknown", "checkpoint", ""])
 def test_a_format_that_is_not_listed_is_denied(form: str) -> None:
     assert [f.rule for f in static(artifact(form))] == ["FORMAT-NOT-ALLOWED"]
 

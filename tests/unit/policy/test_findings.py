@@ -13,7 +13,7 @@ from policy.load import load_policy, read_file
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [*(ROOT / "images/worker/inventory").glob("*.py"), ROOT / "policy/decision.py", ROOT / "executor/stages.py"]
-FORMATS = ("ONNX", "TORCHSCRIPT", "CHECKPOINT", "PICKLE")  # those whose inventory names operators
+FORMATS = ("ONNX", "TORCHSCRIPT", "PT2", "CHECKPOINT", "PICKLE")  # those whose inventory names operators
 MADE_UP = {f"{name}-DEFAULT-DENY" for name in FORMATS} | {"ONNX-OPSET-RANGE", "ONNX-IR-RANGE"}  # put together there
 HEAD = "schema = 'executor.policy-findings/v1'\n"
 ONE = "[[finding]]\nid = 'A-B'\nmeaning = 'long enough'\nremedy = 'do it'\n"
@@ -25,7 +25,7 @@ def in_code() -> set[str]:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= set(re.findall(r"^[A-Z]+(?:-[A-Z0-9]+)+$", node.value))
+                found |= set(re.findall(r"^[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)+$", node.value))
     return found
 
 

@@ -51,7 +51,7 @@ def test_every_change_of_meaning_changes_the_digest(folder: Path, name: str, old
         ("profiles/standard.toml", "runtime =", "run_time ="),
         ("profiles/standard.toml", 'network = "none"', 'network = "host"'),
         ("profiles/standard.toml", 'name = "standard"', 'name = "other"'),
-        ("profiles/standard.toml", 'operators = ["onnx", "torchscript"]', 'operators = ["onnx", "absent"]'),
+        ("profiles/standard.toml", 'operators = ["onnx", "torchscript", "pt2"]', 'operators = ["onnx", "absent"]'),
         ("operators/onnx.toml", '"Abs"', '"A*"'),
         ("operators/onnx.toml", "reviewer =", "reviewed_by ="),
         ("operators/onnx.toml", "reviewed = 2026-11-23", 'reviewed = "soon"'),
@@ -172,7 +172,7 @@ def test_a_profile_that_extends_another_says_nothing_of_the_network(folder: Path
 def test_an_operator_that_only_the_extending_profile_allows_is_refused(folder: Path) -> None:
     change(folder, "operators/onnx.toml", '"Abs", ', "")
     (folder / "operators/wider.toml").write_text((FOLDER / "operators/onnx.toml").read_text())
-    extend(folder, 'operators = ["wider", "torchscript"]\n')
+    extend(folder, 'operators = ["wider", "torchscript", "pt2"]\n')
     with pytest.raises(PolicyFileError, match=r"ai\.onnx::Abs newly allowed"):
         load_policy("mine", folder=folder)
 

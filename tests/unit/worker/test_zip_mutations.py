@@ -38,10 +38,11 @@ def test_what_is_accepted_zipfile_reads_the_same(method: int, wide: bool) -> Non
     for _ in range(COUNT // 4):
         data = mutations.mutate(dice, plain)
         try:
-            members = read_members(data, unpacked_bytes_max=1 << 20, deflated=method != zipfile.ZIP_STORED)
+            found = read_members(data, unpacked_bytes_max=1 << 20, deflated=method != zipfile.ZIP_STORED)
         except ValueError:
             continue
         accepted += 1
+        members = {name: bytes(member.head) for name, member in found.items()}
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             assert file.namelist() == list(members)
             assert {name: file.read(name) for name in members} == members
