@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry demo test lint unit lock bench soak oracle clean
+.PHONY: setup engine image egress-image registry compiler demo test lint unit lock bench soak oracle clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ egress-image: image
 registry:
 	.ci/registry build/registry
 
+# For the libraries of custom operators that the tests build.
+compiler:
+	.ci/compiler
+
 # The main job, from nothing to a verified signed release.
 demo: image
 	rm -rf $(DEMO) && mkdir -p $(dir $(DEMO))
@@ -38,7 +42,7 @@ demo: image
 	$(BIN)/executor verify $(DEMO)
 	@echo && echo "The release lies in $(DEMO). To verify it again:" && echo "  $(BIN)/executor verify $(DEMO)"
 
-test: image egress-image registry lint
+test: image egress-image registry compiler lint
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -11,7 +11,14 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.errors import HostError
-from policy.inspection import ArtifactInventory, ModelReplay, OperatorUse, ReplayCase, StructuralFinding
+from policy.inspection import (
+    ArtifactInventory,
+    ModelReplay,
+    OperatorUse,
+    PluginInventory,
+    ReplayCase,
+    StructuralFinding,
+)
 
 _Text = Annotated[str, Field(max_length=2000)]
 
@@ -42,6 +49,7 @@ class _Inventory(_Strict):
 
 class _Inventories(_Strict):
     artifacts: dict[str, _Inventory]
+    plugins: dict[str, _Inventory]
     environment: dict[str, _Text]
 
 
@@ -57,6 +65,7 @@ class _Model(_Strict):
     error: _Text = ""
     cases: list[_Case] = Field(default_factory=list)
     operators: list[_Text] = Field(default_factory=list)
+    registered: list[_Text] = Field(default_factory=list)
 
 
 class _Replays(_Strict):
@@ -72,11 +81,13 @@ class Inventories:
 
     Attributes:
         artifacts: As policy types.
+        plugins: The libraries of custom operators that the job names, as policy types.
         environment: What the image says of itself without loading anything.
         wire: As they are recorded.
     """
 
     artifacts: tuple[ArtifactInventory, ...]
+    plugins: tuple[PluginInventory, ...]
     environment: Mapping[str, str]
     wire: Mapping[str, Any]
 
@@ -110,11 +121,13 @@ class Described(Protocol):
         """Its declared role."""
 
 
-def parse_inventories(result: Mapping[str, Any], artifacts: Sequence[Described]) -> Inventories:
+def parse_inventories(
+    result: Mapping[str, Any], artifacts: Sequence[Described], plugins: Sequence[str] = ()
+) -> Inventories:
     """Parse the inventory worker's result.
 
     Raises:
-        HostError: It does not fit, or does not cover exactly the artifacts.
+        HostError: It does not fit, or does not cover exactly the artifacts and the plugins.
     """
     try:
         report = _Inventories.model_validate(dict(result))
@@ -122,8 +135,11 @@ def parse_inventories(result: Mapping[str, Any], artifacts: Sequence[Described])
         raise HostError("the inventory's report does not fit its schema") from err
     if set(report.artifacts) != {a.name for a in artifacts}:
         raise HostError("the inventory did not report on every artifact")
+    if set(report.plugins) != set(plugins):
+        raise HostError("the inventory did not report on every plugin")
     found = tuple(_to_policy(a, report.artifacts[a.name]) for a in artifacts)
-    return Inventories(artifacts=found, environment=report.environment, wire=report.model_dump())
+    libraries = tuple(_plugin_to_policy(name, report.plugins[name]) for name in sorted(plugins))
+    return Inventories(artifacts=found, plugins=libraries, environment=report.environment, wire=report.model_dump())
 
 
 def parse_replays(result: Mapping[str, Any], models: Sequence[str]) -> Replays:
@@ -147,6 +163,7 @@ def parse_replays(result: Mapping[str, Any], models: Sequence[str]) -> Replays:
                 for c in model.cases
             ),
             operators=tuple(model.operators),
+            registered=tuple(model.registered),
         )
         for name, model in sorted(report.models.items())
     )
@@ -173,4 +190,17 @@ def _to_policy(artifact: Described, inventory: _Inventory) -> ArtifactInventory:
         findings=tuple(StructuralFinding(id=f.id, place=f.place, detail=f.detail) for f in inventory.findings),
         ir_version=ir_version if isinstance(ir_version, int) else None,
         opset=opset if isinstance(opset, int) else None,
+        domains=tuple(sorted(d for d in imports if d)) if isinstance(imports, dict) else (),
+    )
+
+
+def _plugin_to_policy(name: str, inventory: _Inventory) -> PluginInventory:
+    facts = inventory.facts
+    needed = facts.get("needed")
+    return PluginInventory(
+        name=name,
+        soname=str(facts.get("soname", "")),
+        needed=tuple(str(n) for n in needed) if isinstance(needed, list) else (),
+        abi=str(facts.get("abi", inventory.format)),
+        findings=tuple(StructuralFinding(id=f.id, place=f.place, detail=f.detail) for f in inventory.findings),
     )

@@ -96,6 +96,12 @@ class JobSpec(_Strict):
     image: Name = "cpu"
     code: CodeSpec | None = None
     inputs: dict[Name, InputSpec] = Field(default_factory=dict, max_length=64)
+    plugins: tuple[Name, ...] = Field(
+        default=(),
+        max_length=16,
+        strict=False,
+        description="Inputs that are libraries of custom operators of the policy",
+    )
     params: dict[str, Any] = Field(default_factory=dict)
     outputs: tuple[OutputSpec, ...] = Field(default=(), max_length=1000, strict=False)
     limits: Limits = Limits()
@@ -117,6 +123,9 @@ class JobSpec(_Strict):
             json.dumps(self.params, allow_nan=False)
         except (TypeError, ValueError) as err:
             raise ValueError(f"params must be plain JSON values: {err}") from err
+        for name in self.plugins:
+            if name not in self.inputs or self.plugins.count(name) > 1:
+                raise ValueError(f"plugins names inputs, each once: {name}")
         names = [o.name for o in self.outputs]
         if len(set(names)) != len(names):
             raise ValueError("an output name is declared twice")

@@ -323,12 +323,16 @@ class Run:
                 sha256=item.sha256,
                 name=name,
                 bytes_max=left,
+                native=name in self._plan.plugins,
                 scratch=folder,
                 cancelled=self._context.cancelled,
             )
             left -= kept.stat().st_size
             (folder / "in" / name).hardlink_to(kept)
         self._input_bytes = self._plan.input_bytes - left
+        (folder / "plugins").mkdir(mode=0o755)
+        for name, rule in self._plan.plugins.items():
+            (folder / "plugins" / rule.name).hardlink_to(folder / "in" / name)
         (folder / "code").mkdir(mode=0o755)
         if self._prepared.code is not None:
             lay_out_code(self._prepared.code, folder / "code")

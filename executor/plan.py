@@ -14,7 +14,7 @@ from executor.errors import RequestError
 from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
 from images.lock import ImageLock
-from policy.model import EgressRule, Policy
+from policy.model import EgressRule, PluginRule, Policy
 
 SCHEMA = "executor.plan/v1"
 # Of ours and not of the job's: a job must not starve the inspection of what it sent.
@@ -62,6 +62,7 @@ class LaunchPlan:
         seed: Its seed.
         outputs: What it may send.
         inputs: sha256 in hex by name.
+        plugins: Which inputs are libraries of custom operators, and which of the policy's each is.
         code: Tree digest and entry of the caller's code, or None.
         image: The pinned image.
         job: The sealed container of the job.
@@ -84,6 +85,7 @@ class LaunchPlan:
     seed: int
     outputs: tuple[OutputSpec, ...]
     inputs: Mapping[str, str]
+    plugins: Mapping[str, PluginRule]
     code: tuple[str, str] | None
     image: ImageLock
     job: SandboxConfig
@@ -110,6 +112,7 @@ class LaunchPlan:
             "seed": self.seed,
             "outputs": [o.model_dump() for o in self.outputs],
             "inputs": dict(self.inputs),
+            "plugins": {name: rule.name for name, rule in self.plugins.items()},
             "code": {"sha256": self.code[0], "entry": self.code[1]} if self.code else None,
             "image": _image_wire(self.image),
             "job": self.job.to_wire(),
@@ -157,8 +160,8 @@ def plan_launch(
         proxy_image: The pinned image of the egress proxy, which a profile with network `allowlist` needs.
 
     Raises:
-        RequestError: The image is not for this profile, the code is not what the job names, or a limit is over the
-            profile's ceiling.
+        RequestError: The image is not for this profile, the code is not what the job names, a plugin is none of the
+            policy's, or a limit is over the profile's ceiling.
     """
     profile = policy.profile
     if image.name not in profile.images:
@@ -174,6 +177,7 @@ def plan_launch(
         seed=spec.seed,
         outputs=_TRAIN_OUTPUTS if spec.kind == "train" else spec.outputs,
         inputs={name: spec.inputs[name].sha256 for name in sorted(spec.inputs)},
+        plugins={name: _plugin(name, spec.inputs[name].sha256, policy) for name in sorted(spec.plugins)},
         code=code,
         image=image,
         job=_sandbox(image, policy, limits, devices=spec.gpus, network=profile.network),
@@ -188,6 +192,17 @@ def plan_launch(
         output_files=limits.output_files,
         log_bytes=limits.log_bytes,
         policy=policy,
+    )
+
+
+def _plugin(name: str, sha256: str, policy: Policy) -> PluginRule:
+    for rule in policy.plugins.values():
+        if rule.sha256 == sha256:
+            return rule
+    listed = ", ".join(f"{p.name} {p.sha256[:12]}" for p in policy.plugins.values()) or "none"
+    raise RequestError(
+        f"input {name!r} is no plugin of profile {policy.profile.name!r}: sha256 {sha256}",
+        hint=f"a library is allowed by its digest alone; the profile lists: {listed}",
     )
 
 

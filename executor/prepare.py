@@ -14,6 +14,7 @@ from policy.errors import PolicyError
 from policy.load import load_policy
 
 PROXY_IMAGE = "egress"
+SIGNER = "local"  # who signs records and releases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,11 @@ def plan_job(spec: JobSpec, *, code: tuple[str, str] | None = None) -> LaunchPla
         policy = load_policy(spec.profile)
     except PolicyError as err:
         raise RequestError(f"cannot use profile {spec.profile!r}: {err.message}", hint=err.hint) from err
+    if SIGNER not in policy.profile.signers:
+        raise RequestError(
+            f"profile {spec.profile!r} does not let the local trust domain sign",
+            hint=f"it wants one of: {', '.join(policy.profile.signers)}",
+        )
     try:
         image = load_lock(spec.image)
         proxy_image = load_lock(PROXY_IMAGE) if policy.profile.network == "allowlist" else None

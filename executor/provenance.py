@@ -21,13 +21,17 @@ def manifest_details(
     inventories: Inventories,
     replays: Replays | None,
 ) -> dict[str, Any]:
-    """Return the manifest's details: image, environment, models with operators and test vectors, inputs and metrics."""
+    """Return the manifest's details: image, environment, models, inputs, plugins and metrics."""
     return {
         "job": {"kind": plan.kind, "name": plan.name, "seed": plan.seed, "params": dict(plan.params)},
         "plan_sha256": plan.digest,
         "policy": {"profile": plan.policy.profile.name, "sha256": plan.policy.digest},
         "image": plan.to_wire()["image"],
         "inputs": dict(plan.inputs),
+        "plugins": [
+            {"name": p.name, "sha256": p.sha256, "runtime": p.runtime, "operators": list(p.operators)}
+            for p in plan.plugins.values()
+        ],
         "code_sha256": plan.code[0] if plan.code else None,
         "engine": {"version": engine.version, "runtime": plan.job.runtime, "cgroup": engine.cgroup_version},
         "environment": {
@@ -80,7 +84,7 @@ def slsa_provenance(
         byproducts.append({"name": "egress", "annotations": dict(egress or {})})
     if plan.code:
         dependencies.append({"name": "code", "digest": {"sha256": plan.code[0]}})
-    external = ("kind", "name", "params", "seed", "outputs", "inputs", "code", "policy")
+    external = ("kind", "name", "params", "seed", "outputs", "inputs", "plugins", "code", "policy")
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,

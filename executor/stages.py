@@ -23,7 +23,7 @@ from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seco
 from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, open_slot
 from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
-from policy.decision import MODEL_FORMATS, Decision, check_static, decide
+from policy.decision import MODEL_FORMATS, Decision, decide, denies
 
 _INSPECTION_LOG_BYTES = 1 << 20
 _LAUNCH_SECONDS_MAX = 60.0  # between a container's start and its launch: laying out its inputs
@@ -181,7 +181,8 @@ class Stages:
         """
         plan, today, seconds = self._plan, self._context.now().date(), {}
         inventories, seconds["inventory"] = self.inventory(artifacts)
-        denied = check_static(plan.policy, inventories.artifacts, today=today)
+        hashed, plugins = [(a.name, a.sha256) for a in artifacts], inventories.plugins
+        denied = denies(plan.policy, inventories.artifacts, artifacts=hashed, today=today, plugins=plugins)
         models = {a.name: a.format for a in inventories.artifacts if a.format in MODEL_FORMATS}
         replays = None
         if not denied and models:
@@ -193,8 +194,9 @@ class Stages:
             inventories.artifacts,
             replays.models if replays else None,
             tolerance=replays.tolerance if replays else (0.0, 0.0),
-            artifacts=[(a.name, a.sha256) for a in artifacts],
+            artifacts=hashed,
             today=today,
+            plugins=plugins,
         )
         return Inspected(inventories=inventories, replays=replays, decision=decision, decided=today, seconds=seconds)
 
@@ -206,7 +208,10 @@ class Stages:
             Cancelled: Somebody asked to stop.
         """
         report, seconds = self._inspection("inventory", artifacts, {})
-        return parse_inventories(report, artifacts), seconds
+        return parse_inventories(report, artifacts, self._plugin_names()), seconds
+
+    def _plugin_names(self) -> list[str]:
+        return sorted({rule.name for rule in self._plan.plugins.values()})
 
     def _inspection(
         self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any]
@@ -214,7 +219,13 @@ class Stages:
         plan = self._plan
         launch = {
             "kind": kind,
-            "params": dict(params),
+            "params": {
+                **params,
+                "plugins": {
+                    rule.name: {"path": f"/job/{rule.name}", "sha256": rule.sha256, "runtime": rule.runtime}
+                    for rule in plan.plugins.values()
+                },
+            },
             "inputs": {a.name: f"/in/{a.path.name}" for a in artifacts},
             "entry": None,
             "outputs": {},
@@ -223,7 +234,7 @@ class Stages:
         result = self._session(
             kind,
             plan.inspection,
-            {"in": self._folder / "quarantine"},
+            {"in": self._folder / "quarantine", "code": self._folder / "plugins"},
             launch,
             quarantine=Quarantine(self._folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
             limits=SessionLimits(
@@ -237,8 +248,29 @@ class Stages:
         if result.outcome.kind is OutcomeKind.CANCELLED:
             raise Cancelled("the run was cancelled")
         if result.outcome.kind is not OutcomeKind.SUCCEEDED:
-            return _failed_inspection(kind, artifacts, params, result.outcome), seconds
+            return self._failed_inspection(kind, artifacts, params, result.outcome), seconds
         return result.result, seconds
+
+    def _failed_inspection(
+        self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any], outcome: Outcome
+    ) -> Mapping[str, Any]:
+        """An inspection that died on what it read: a denial of the artifacts, unless the host was at fault.
+
+        Raises:
+            HostError: The host was.
+        """
+        if outcome.kind is OutcomeKind.HOST_FAULT:
+            raise HostError(f"the {kind} container failed: {outcome.reason}")
+        if kind == "inventory":
+            finding = {"id": "INVENTORY-FAILED", "place": "file", "detail": outcome.reason[:300]}
+            report = {"format": "unknown", "facts": {}, "operators": [], "findings": [finding]}
+            return {
+                "artifacts": {a.name: report for a in artifacts},
+                "plugins": dict.fromkeys(self._plugin_names(), report),
+                "environment": {},
+            }
+        models = {name: {"error": outcome.reason[:300]} for name in params["models"]}
+        return {"models": models, "atol": 0.0, "rtol": 0.0, "environment": {}}
 
     def _session(
         self,
@@ -297,21 +329,3 @@ class Stages:
             lease_seconds=_LAUNCH_SECONDS_MAX,
             cancelled=context.cancelled,
         )
-
-
-def _failed_inspection(
-    kind: str, artifacts: list[Artifact], params: Mapping[str, Any], outcome: Outcome
-) -> Mapping[str, Any]:
-    """An inspection that died on what it read: a denial of the artifacts, unless the host was at fault.
-
-    Raises:
-        HostError: The host was.
-    """
-    if outcome.kind is OutcomeKind.HOST_FAULT:
-        raise HostError(f"the {kind} container failed: {outcome.reason}")
-    if kind == "inventory":
-        finding = {"id": "INVENTORY-FAILED", "place": "file", "detail": outcome.reason[:300]}
-        report = {"format": "unknown", "facts": {}, "operators": [], "findings": [finding]}
-        return {"artifacts": {a.name: report for a in artifacts}, "environment": {}}
-    models = {name: {"error": outcome.reason[:300]} for name in params["models"]}
-    return {"models": models, "atol": 0.0, "rtol": 0.0, "environment": {}}

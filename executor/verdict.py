@@ -44,6 +44,7 @@ def decision_wire(
         "decided": decided.isoformat(),
         "artifacts": dict(decision.artifacts),
         "findings": [f.to_wire() | {"evidence": evidence_of(inspection, f.artifact)} for f in decision.findings],
+        "waived": [f.to_wire() | {"evidence": evidence_of(inspection, f.artifact)} for f in decision.waived],
     }
 
 
@@ -77,7 +78,8 @@ def decide_again(record: Mapping[str, Any]) -> dict[str, Any]:
         policy = parse_policy(record["policy"])
         inspection = record["inspection"]
         described = [_Described(str(a["name"]), str(a["role"])) for a in record["artifacts"]]
-        inventories = parse_inventories(inspection["inventory"], described)
+        plugins = sorted(set(record["plan"]["plugins"].values()))
+        inventories = parse_inventories(inspection["inventory"], described, plugins)
         replays = None
         if inspection["replay"] is not None:
             models = sorted(a.name for a in inventories.artifacts if a.format in MODEL_FORMATS)
@@ -90,6 +92,7 @@ def decide_again(record: Mapping[str, Any]) -> dict[str, Any]:
             tolerance=replays.tolerance if replays else (0.0, 0.0),
             artifacts=[(str(a["name"]), str(a["sha256"])) for a in record["artifacts"]],
             today=decided,
+            plugins=inventories.plugins,
         )
         return decision_wire(
             decision, policy=policy, plan_sha256=digest_of(record["plan"]), inspection=inspection, decided=decided

@@ -61,7 +61,14 @@ def diff_policies(old: Policy, new: Policy, *, today: date) -> list[Change]:
 
 def diff_of_what_leaves(old: Policy, new: Policy, *, today: date) -> list[Change]:
     """Return the differences in what may leave and what a job may ask for, whatever it runs in."""
-    changes = [*_operators(old, new, today), *_formats(old, new), *_numbers(old, new)]
+    changes = [
+        *_operators(old, new, today),
+        *_plugins(old, new, today),
+        *_waivers(old, new, today),
+        *_formats(old, new),
+        *_numbers(old, new),
+        *_sets("signers", set(old.profile.signers), set(new.profile.signers)),
+    ]
     return sorted(changes, key=lambda c: (_ORDER.index(c.effect), c.subject))
 
 
@@ -107,15 +114,47 @@ def _expiries(old: Policy, new: Policy, form: str) -> Iterator[Change]:
         for p in (old, new)
     )
     for rule in sorted(before.keys() & after.keys()):
-        was, now = before[rule], after[rule]
-        if was != now:
-            later = now is None or (was is not None and now > was)
-            yield Change(
-                effect="loosened" if later else "tightened",
-                subject=f"expiry of rule {rule}",
-                old=str(was or "never"),
-                new=str(now or "never"),
-            )
+        yield from _expiry(f"rule {rule}", before[rule], after[rule])
+
+
+def _expiry(what: str, was: date | None, now: date | None) -> Iterator[Change]:
+    if was != now:
+        later = now is None or (was is not None and now > was)
+        yield Change(
+            effect="loosened" if later else "tightened",
+            subject=f"expiry of {what}",
+            old=str(was or "never"),
+            new=str(now or "never"),
+        )
+
+
+def _plugins(old: Policy, new: Policy, today: date) -> Iterator[Change]:
+    """A plugin is its bytes: others under the same name are another plugin."""
+    before, after = (
+        {
+            f"{p.runtime} {label} by sha256 {p.sha256[:12]} ({p.name})"
+            for p in policy.plugins.values()
+            if p.expires is None or p.expires >= today
+            for label in p.operators
+        }
+        for policy in (old, new)
+    )
+    yield from _sets("plugin operator", before, after)
+    was, now = ({p.sha256: p.expires for p in policy.plugins.values()} for policy in (old, new))
+    for digest in sorted(was.keys() & now.keys()):
+        yield from _expiry(f"plugin {digest[:12]}", was[digest], now[digest])
+
+
+def _waivers(old: Policy, new: Policy, today: date) -> Iterator[Change]:
+    before, after = (
+        {
+            f"{w.format} operator {w.namespace or 'ai.onnx'}::{w.name} in {w.artifact_sha256[:12]} until {w.expires}"
+            for w in policy.profile.waiver
+            if w.expires >= today
+        }
+        for policy in (old, new)
+    )
+    yield from _sets("waiver", before, after)
 
 
 def _formats(old: Policy, new: Policy) -> Iterator[Change]:

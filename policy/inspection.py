@@ -39,6 +39,7 @@ class ArtifactInventory:
         findings: Structural findings.
         ir_version: ONNX only.
         opset: Version of the standard ONNX domain, or None.
+        domains: Further domains that an ONNX model imports.
     """
 
     name: str
@@ -48,6 +49,26 @@ class ArtifactInventory:
     findings: tuple[StructuralFinding, ...]
     ir_version: int | None = None
     opset: int | None = None
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInventory:
+    """A library of custom operators as the static inventory saw it, under the name of the policy's plugin.
+
+    Attributes:
+        name: The plugin's name in the policy.
+        soname: Its own name.
+        needed: The libraries that it needs.
+        abi: `onnxruntime`, `torch-stable`, `torch-minor`, or what it is instead.
+        findings: Structural findings.
+    """
+
+    name: str
+    soname: str
+    needed: tuple[str, ...]
+    abi: str
+    findings: tuple[StructuralFinding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +90,18 @@ class ReplayCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReplay:
-    """One model as its real runtime saw it: `error` is empty where it loaded and ran."""
+    """One model as its real runtime saw it.
+
+    Attributes:
+        name: Its name in the release.
+        error: Empty where it loaded and ran.
+        cases: What it gave on each test vector.
+        operators: What the loaded graph calls.
+        registered: What the runtime's registry had gained once the plugins and the model were loaded.
+    """
 
     name: str
     error: str
     cases: tuple[ReplayCase, ...]
     operators: tuple[str, ...]
+    registered: tuple[str, ...] = ()

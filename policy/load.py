@@ -11,12 +11,12 @@ from pydantic import BaseModel, ValidationError
 
 from policy.diff import diff_of_what_leaves
 from policy.errors import PolicyFileError
-from policy.model import OperatorRules, Policy, Profile
+from policy.model import OperatorRules, PluginRule, Policy, Profile
 
 _Model = TypeVar("_Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
 # Where a job runs is a profile's own to say, but for the network; what may leave can only be tightened.
-_EXTENDING_MAY_SAY = frozenset(set(Profile.model_fields) - {"schema_", "network", "egress"} | {"schema"})
+_EXTENDING_MAY_SAY = frozenset(set(Profile.model_fields) - {"schema_", "network", "egress", "waiver"} | {"schema"})
 
 
 def load_policy(name: str, *, folder: Path = FOLDER) -> Policy:
@@ -46,26 +46,45 @@ def _check_tightened(base: Policy, policy: Policy) -> None:
 
 
 def _effective(profile: Profile, folder: Path) -> Policy:
-    operators = {}
+    operators: dict[str, OperatorRules] = {}
     for stem in profile.operators:
         rules = read_file(folder / "operators" / f"{stem}.toml", OperatorRules)
-        if rules.format in operators:
-            raise PolicyFileError(
-                f"two operator files are for format {rules.format!r}: the second is {stem}.toml",
-                hint="put their rules into one file, so that they cannot contradict each other unseen",
-            )
-        operators[rules.format] = rules
+        below = operators.get(rules.format)
+        operators[rules.format] = _composed(below, rules, stem) if below else rules
+    plugins = {name: _read_plugin(folder / "plugins", name) for name in profile.plugins}
     seccomp = canonical_json(_read_json(folder / "seccomp" / f"{profile.seccomp}.json"))
-    return make_policy(profile, operators, seccomp)
+    return make_policy(profile, operators, plugins, seccomp)
 
 
-def make_policy(profile: Profile, operators: dict[str, OperatorRules], seccomp_text: str) -> Policy:
-    """Put an effective policy together and give it its digest."""
-    parts = [profile.model_dump(mode="json", by_alias=True), seccomp_text]
+def _composed(first: OperatorRules, second: OperatorRules, stem: str) -> OperatorRules:
+    """Put two rule sets for one format together. They may not contradict each other, nor share a rule's id."""
+    document = first.model_dump(by_alias=True) | {"rule": [r.model_dump() for r in (*first.rule, *second.rule)]}
+    return _check(document, OperatorRules, f"{stem}.toml, with the rule sets before it")
+
+
+def _read_plugin(folder: Path, name: str) -> PluginRule:
+    rule = read_file(folder / f"{name}.toml", PluginRule)
+    if rule.name != name:
+        raise PolicyFileError(f"plugin file {name}.toml names itself {rule.name!r}")
+    return rule
+
+
+def make_policy(
+    profile: Profile, operators: dict[str, OperatorRules], plugins: dict[str, PluginRule], seccomp_text: str
+) -> Policy:
+    """Put an effective policy together and give it its digest.
+
+    Raises:
+        PolicyFileError: Two plugins have the same bytes, id or operator, or an id is a rule's.
+    """
+    _check_apart(operators, plugins)
+    parts: list[object] = [profile.model_dump(mode="json", by_alias=True), seccomp_text]
     parts += [operators[f].model_dump(mode="json", by_alias=True) for f in sorted(operators)]
+    parts += [plugins[name].model_dump(mode="json", by_alias=True) for name in sorted(plugins)]
     return Policy(
         profile=profile,
         operators=operators,
+        plugins=plugins,
         seccomp_text=seccomp_text,
         seccomp_sha256=hashlib.sha256(seccomp_text.encode()).hexdigest(),
         digest=hashlib.sha256(canonical_json(parts).encode()).hexdigest(),
@@ -78,13 +97,23 @@ def parse_policy(document: object) -> Policy:
     Raises:
         PolicyFileError: It is malformed.
     """
-    if not isinstance(document, dict) or set(document) != {"profile", "operators", "seccomp"}:
-        raise PolicyFileError("a recorded policy has profile, operators and seccomp")
-    operators, seccomp = document["operators"], document["seccomp"]
-    if not isinstance(operators, dict) or not isinstance(seccomp, str):
-        raise PolicyFileError("a recorded policy has operators by format, and seccomp as text")
+    if not isinstance(document, dict) or set(document) != {"profile", "operators", "plugins", "seccomp"}:
+        raise PolicyFileError("a recorded policy has profile, operators, plugins and seccomp")
+    operators, plugins, seccomp = document["operators"], document["plugins"], document["seccomp"]
+    if not isinstance(operators, dict) or not isinstance(plugins, dict) or not isinstance(seccomp, str):
+        raise PolicyFileError("a recorded policy has operators by format, plugins by name, and seccomp as text")
     rules = {form: _check(rules, OperatorRules, f"operators of {form}") for form, rules in operators.items()}
-    return make_policy(_check(document["profile"], Profile, "profile"), rules, seccomp)
+    libraries = {name: _check(rule, PluginRule, f"plugin {name}") for name, rule in plugins.items()}
+    return make_policy(_check(document["profile"], Profile, "profile"), rules, libraries, seccomp)
+
+
+def _check_apart(operators: dict[str, OperatorRules], plugins: dict[str, PluginRule]) -> None:
+    seen: set[str] = {rule.id for rules in operators.values() for rule in rules.rule}
+    for plugin in plugins.values():
+        for key in (plugin.id, plugin.sha256, *(f"{plugin.runtime} {label}" for label in plugin.operators)):
+            if key in seen:
+                raise PolicyFileError(f"plugin {plugin.name!r} has what a rule or another plugin has already: {key}")
+            seen.add(key)
 
 
 def _read_profile(folder: Path, name: str) -> tuple[Profile, Profile | None]:

@@ -1,7 +1,7 @@
-"""The policy's files as frozen types: operator rules and profiles. Strict: an unknown field is refused."""
+"""The policy's files as frozen types: operator rules, plugins and profiles. Strict: an unknown field is refused."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -20,6 +20,15 @@ HostName = Annotated[
     ),
 ]
 EGRESS_RULES_MAX = 64
+WAIVER_DAYS_MAX = 90
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+LibraryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,120}$")]
+# `namespace::name` for ONNX, `namespace::name.overload` for torch, as its registry spells them.
+PluginOperator = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,80}::[A-Za-z_][A-Za-z0-9_.]{0,120}$")
+]
+# Namespaces of the runtimes themselves: a plugin that registers in one would change what reviewed names mean.
+_RUNTIMES_OWN = frozenset({"ai.onnx", "ai.onnx.ml", "com.microsoft", "aten", "prim", "prims", "quantized", "_operator"})
 
 
 class _Strict(BaseModel):
@@ -35,6 +44,9 @@ class OperatorRule(_Strict):
     `allows` and `denies` are cases: operators that the policy must allow and deny, or the rule is not what its reviewer
     took it for. Each is `name`, in the rule's own namespace, or `namespace::name`, where `ai.onnx` is ONNX's standard
     one.
+
+    `loader_makes` is for what a runtime makes of the language itself: such an operator may be in the loaded graph
+    without being in the file. All others must be in both.
     """
 
     id: RuleID
@@ -46,6 +58,7 @@ class OperatorRule(_Strict):
     reviewer: str = Field(min_length=2)
     reviewed: date
     expires: date | None = None
+    loader_makes: bool = False
     allows: tuple[Case, ...] = Field(min_length=1)
     denies: tuple[Case, ...] = Field(min_length=1)
 
@@ -71,6 +84,109 @@ class OperatorRules(_Strict):
         denied = {(r.namespace, n) for r in self.rule if r.effect == "deny" for n in r.names}
         if both := sorted(allowed & denied):
             raise ValueError(f"allowed and denied at once: {both[0][0]}::{both[0][1]}")
+        return self
+
+
+class PluginRecipe(_Strict):
+    """How a plugin's bytes came about, so that others can build them again.
+
+    Attributes:
+        source: Where its sources are.
+        commit: Which of them, in hex.
+        builder: Digest of the image that built it.
+        command: What ran in it.
+    """
+
+    source: str = Field(min_length=3)
+    commit: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
+    builder: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    command: str = Field(min_length=3)
+
+
+class PluginRule(_Strict):
+    """One file under `policy/plugins/`: a library of custom operators, allowed by the digest of its bytes alone.
+
+    `soname`, `needed` and `abi` are what `executor policy inventory` says of the library. `operators` is all that it
+    registers, no more and no less: it is loaded in the sandbox and the registry compared before and after.
+
+    Attributes:
+        abi: `onnxruntime` (its C API), `torch-stable` (torch's C shims, for any torch from `built_against` on), or
+            `torch-minor` (torch's C++ symbols: good for one minor version).
+    """
+
+    schema_: Literal["executor.policy-plugin/v1"] = Field(alias="schema")
+    id: RuleID
+    name: Word
+    runtime: Literal["onnxruntime", "torch"]
+    sha256: Sha256
+    size_bytes: int = Field(ge=1)
+    soname: LibraryName
+    needed: tuple[LibraryName, ...]
+    abi: Literal["onnxruntime", "torch-stable", "torch-minor"]
+    built_against: dict[Word, Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]] = Field(
+        min_length=1
+    )
+    operators: tuple[PluginOperator, ...] = Field(min_length=1)
+    recipe: PluginRecipe
+    reason: str = Field(min_length=10)
+    reviewer: str = Field(min_length=2)
+    reviewed: date
+    expires: date | None = None
+    allows: tuple[PluginOperator, ...] = Field(min_length=1)
+    denies: tuple[PluginOperator, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_its_runtime(self) -> "PluginRule":
+        if (self.runtime == "torch") != self.abi.startswith("torch-"):
+            raise ValueError(f"a plugin for {self.runtime} cannot have the ABI {self.abi}")
+        if self.runtime not in self.built_against:
+            raise ValueError(f"built_against does not say which {self.runtime}")
+        if len(set(self.operators)) != len(self.operators):
+            raise ValueError("an operator stands twice")
+        for label in self.operators:
+            namespace, _, name = label.partition("::")
+            if namespace in _RUNTIMES_OWN:
+                raise ValueError(f"{namespace} is the runtime's own namespace: {label}")
+            if ("." in name) != (self.runtime == "torch"):
+                raise ValueError(
+                    f"torch's operators have an overload, such as NAME.default, and ONNX's have none: {label}"
+                )
+        return self
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The model formats that can use its operators."""
+        return ("onnx",) if self.runtime == "onnxruntime" else ("torchscript", "pt2")
+
+    def has(self, form: str, namespace: str, name: str) -> bool:
+        """Whether it registers an operator, as a format spells it: TorchScript names no overload."""
+        if form not in self.formats:
+            return False
+        known = {label.rpartition(".")[0] if form == "torchscript" else label for label in self.operators}
+        return f"{namespace}::{name}" in known
+
+
+class Waiver(_Strict):
+    """Lets one artifact leave although no rule allows an operator in it. Dated, and counted apart in every decision.
+
+    It names the artifact by digest, so that it cannot become a habit, and ends within 90 days. What a rule denies by
+    name, and what is no operator, cannot be waived.
+    """
+
+    id: RuleID
+    artifact_sha256: Sha256
+    format: Word
+    namespace: Namespace
+    name: OperatorName
+    reason: str = Field(min_length=10)
+    reviewer: str = Field(min_length=2)
+    reviewed: date
+    expires: date
+
+    @model_validator(mode="after")
+    def _ends_soon(self) -> "Waiver":
+        if not self.reviewed <= self.expires <= self.reviewed + timedelta(days=WAIVER_DAYS_MAX):
+            raise ValueError(f"a waiver ends within {WAIVER_DAYS_MAX} days of its review")
         return self
 
 
@@ -151,12 +267,15 @@ class Profile(_Strict):
     network: Literal["none", "allowlist"]
     egress: tuple[EgressRule, ...] = Field(default=(), max_length=EGRESS_RULES_MAX)
     seccomp: Word
+    signers: tuple[Literal["local", "keyless", "key"], ...] = Field(min_length=1)
     operators: tuple[Word, ...] = Field(min_length=1)
+    plugins: tuple[Word, ...] = ()
     onnx_opset: Range
     onnx_ir: Range
     replay: Replay
     ceilings: Ceilings
     format: tuple[FormatRule, ...] = Field(min_length=1)
+    waiver: tuple[Waiver, ...] = ()
 
     @model_validator(mode="after")
     def _egress_fits_the_network(self) -> "Profile":
@@ -181,7 +300,8 @@ class Policy:
 
     Attributes:
         profile: The profile.
-        operators: Operator rules by format.
+        operators: Operator rules by format, of all rule sets that the profile composes.
+        plugins: Libraries of custom operators by name.
         seccomp_text: The seccomp profile as the engine takes it.
         seccomp_sha256: Its digest, in hex.
         digest: sha256 over the canonical form of all of it, in hex. Comments and layout do not change it.
@@ -189,6 +309,7 @@ class Policy:
 
     profile: Profile
     operators: dict[str, OperatorRules]
+    plugins: dict[str, PluginRule]
     seccomp_text: str
     seccomp_sha256: str
     digest: str
@@ -199,6 +320,9 @@ class Policy:
             "profile": self.profile.model_dump(mode="json", by_alias=True),
             "operators": {
                 form: rules.model_dump(mode="json", by_alias=True) for form, rules in sorted(self.operators.items())
+            },
+            "plugins": {
+                name: rule.model_dump(mode="json", by_alias=True) for name, rule in sorted(self.plugins.items())
             },
             "seccomp": self.seccomp_text,
         }

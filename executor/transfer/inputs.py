@@ -99,7 +99,15 @@ class InputStore:
         self._root = root
 
     def take(
-        self, source: Path, *, sha256: str, name: str, bytes_max: int, scratch: Path, cancelled: Callable[[], bool]
+        self,
+        source: Path,
+        *,
+        sha256: str,
+        name: str,
+        bytes_max: int,
+        native: bool,
+        scratch: Path,
+        cancelled: Callable[[], bool],
     ) -> Path:
         """Copy a file into the store, hashing on the way, and return where it lies.
 
@@ -108,6 +116,7 @@ class InputStore:
             sha256: The digest that it must have, in hex.
             name: Its name in the job, for messages.
             bytes_max: What is left of the job's limit on its inputs.
+            native: Whether it may be a native library: only where the policy lists this digest as a plugin's.
             scratch: A folder on the same file system that is removed if this process dies.
             cancelled: Asked between pieces whether to stop.
 
@@ -121,7 +130,7 @@ class InputStore:
         fd, temporary = tempfile.mkstemp(dir=scratch)
         try:
             with os.fdopen(fd, "wb") as out:
-                actual = _copy_hashed(source, out.write, name, bytes_max, cancelled)
+                actual = _copy_hashed(source, out.write, name, bytes_max, native, cancelled)
             if actual != sha256:
                 raise RequestError(
                     f"input {name!r} has sha256 {actual}, the job names {sha256}: {source}",
@@ -166,7 +175,12 @@ def refuse_native(data: bytes, *, what: str) -> None:
 
 
 def _copy_hashed(
-    source: Path, write: Callable[[bytes], object], name: str, bytes_max: int, cancelled: Callable[[], bool]
+    source: Path,
+    write: Callable[[bytes], object],
+    name: str,
+    bytes_max: int,
+    native: bool,
+    cancelled: Callable[[], bool],
 ) -> str:
     digest, size = hashlib.sha256(), 0
     try:
@@ -175,7 +189,7 @@ def _copy_hashed(
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RequestError(f"input {name!r} is not a regular file: {source}")
             while chunk := file.read(_CHUNK):
-                if size == 0:
+                if size == 0 and not native:
                     refuse_native(chunk, what=f"input {name!r}")
                 size += len(chunk)
                 if size > bytes_max:

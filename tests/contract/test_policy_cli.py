@@ -13,7 +13,7 @@ from tests.contract.test_cli import executor
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for part in ("profiles", "operators", "seccomp"):
+    for part in ("profiles", "operators", "plugins", "seccomp"):
         shutil.copytree(FOLDER / part, tmp_path / "policy" / part)
     return tmp_path / "policy"
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from typing import Any
 import docker
 import pytest
 
+from executor.events import Events
 from executor.home import Home, open_home
+from executor.pipeline import Run, new_run_id
+from executor.prepare import prepare
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.owner import home_label
+from executor.stages import Context
 from tests.conftest import MADE_WITH
 
 SCRIPTS = Path(__file__).parents[1] / "data/scripts"
@@ -100,6 +105,21 @@ class Host:
     def record(self, done: Finished) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(Path(done.json["record"]).read_text())
         return document
+
+
+def run_here(
+    job: Path, folder: Path, *, observers: tuple[Callable[[dict[str, Any]], None], ...] = (), **context: Any
+) -> dict[str, Any]:
+    """Run a job in this process, where a test may put its own policy in, and return the result."""
+    home, run_id = open_home(), new_run_id()
+    run = Run(
+        prepare(job, home=home),
+        run_id=run_id,
+        target=folder / f"release-{run_id}",
+        context=Context(home=home, engine=DockerEngine(), **context),
+        events=Events(run_id, observers),
+    )
+    return run.execute()
 
 
 def made_home() -> Home:

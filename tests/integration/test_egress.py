@@ -21,9 +21,7 @@ from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.egress import proxy as proxy_module
 from executor.egress.squid import configuration
 from executor.errors import ImageMismatchError, UnsupportedError
-from executor.events import Events
 from executor.home import open_home
-from executor.pipeline import Run, new_run_id
 from executor.pool.client import PoolClient
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
@@ -33,7 +31,7 @@ from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from images.lock import load_lock
 from policy.load import FOLDER, load_policy
-from tests.integration.conftest import Host, containers, raw_engine
+from tests.integration.conftest import Host, containers, raw_engine, run_here
 from tests.integration.test_runtimes import need
 
 HOST = "mirror.example.test"
@@ -84,7 +82,7 @@ def write_profile(folder: Path, *rules: tuple[str, int, str | None], runtime: st
     """Write a policy with a profile that allows these hosts, ports and, where given, addresses."""
     policy = folder / "policy"
     (policy / "profiles").mkdir(parents=True, exist_ok=True)
-    for part in ("operators", "seccomp"):
+    for part in ("operators", "plugins", "seccomp"):
         if not (policy / part).exists():
             (policy / part).symlink_to(FOLDER / part)
     head, rest = (FOLDER / "profiles/standard.toml").read_text().split("\n[replay]", 1)
@@ -127,16 +125,7 @@ class Runner:
         return result, json.loads((target / "artifacts/tried.json").read_text()), target
 
     def execute(self, job: Path, **context: Any) -> dict[str, Any]:
-        home, run_id = open_home(), new_run_id()
-        target = self._host.folder / f"release-{run_id}"
-        run = Run(
-            prepare(job, home=home),
-            run_id=run_id,
-            target=target,
-            context=Context(home=home, engine=DockerEngine(), **context),
-            events=Events(run_id, (self.events.append,)),
-        )
-        return run.execute()
+        return run_here(job, self._host.folder, observers=(self.events.append,), **context)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inventory.add_argument("files", type=Path, nargs="+", metavar="FILE")
     inventory.add_argument("--profile", default="standard", help="whose rules to apply (default standard)")
     schema = action("schema", "print the JSON Schema of a policy file, for editors")
-    schema.add_argument("name", choices=("profile", "operators", "findings"))
+    schema.add_argument("name", choices=("profile", "operators", "plugin", "findings"))
     replay = action("replay", "make the decision of a recorded run again, from the record alone")
     replay.add_argument("record", type=Path, metavar="RECORD", help="the record.json of a run")
     replay.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings as SARIF 2.1.0")

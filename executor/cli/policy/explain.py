@@ -39,6 +39,8 @@ def _everything() -> Iterator[tuple[str, dict[str, Any]]]:
             for rule in file.rule
         ]
         entries += [{"kind": "egress rule", **rule.model_dump(mode="json")} for rule in policy.profile.egress]
+        entries += [{"kind": "plugin", **rule.model_dump(mode="json")} for rule in policy.plugins.values()]
+        entries += [{"kind": "waiver", **waiver.model_dump(mode="json")} for waiver in policy.profile.waiver]
         for entry in entries:
             rules.setdefault(entry["id"], entry | {"profiles": []})["profiles"].append(name)
     yield from rules.items()

@@ -44,6 +44,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
     try:
         artifacts = _take(args.files, folder / "quarantine")
+        (folder / "plugins").mkdir(mode=0o755)
         stages = Stages(
             plan, image_id=admitted.image_id, run_id=run_id, folder=folder, context=context, events=Events(run_id)
         )

@@ -60,5 +60,9 @@ def _reviewed(policy: Policy) -> Iterator[tuple[str, date, date | None]]:
     for rules in policy.operators.values():
         for rule in rules.rule:
             yield f"rule {rule.id}", rule.reviewed, rule.expires
+    for plugin in policy.plugins.values():
+        yield f"plugin {plugin.name}", plugin.reviewed, plugin.expires
+    for waiver in policy.profile.waiver:
+        yield f"waiver {waiver.id}", waiver.reviewed, waiver.expires
     for place in policy.profile.egress:
         yield f"egress rule {place.id}", place.reviewed, place.expires

@@ -7,9 +7,14 @@ from typing import TextIO
 from pydantic import BaseModel
 
 from policy.findings import FindingTexts
-from policy.model import OperatorRules, Profile
+from policy.model import OperatorRules, PluginRule, Profile
 
-_MODELS: dict[str, type[BaseModel]] = {"profile": Profile, "operators": OperatorRules, "findings": FindingTexts}
+_MODELS: dict[str, type[BaseModel]] = {
+    "profile": Profile,
+    "operators": OperatorRules,
+    "plugin": PluginRule,
+    "findings": FindingTexts,
+}
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:

@@ -17,6 +17,7 @@ from worker.environment import environment
 from worker.inventory import Inventory, sniff
 from worker.inventory.arrays import npy_inventory, npz_inventory
 from worker.inventory.documents import json_inventory, text_inventory
+from worker.inventory.elf import inventory as elf_inventory
 from worker.inventory.onnx_model import inventory as onnx_inventory
 from worker.inventory.pickles import checkpoint_inventory
 from worker.inventory.pickles import inventory as pickle_inventory
@@ -36,6 +37,7 @@ _READERS: dict[str, Callable[[Data], Inventory]] = {
     "onnx": onnx_inventory,
     "torchscript": torchscript_inventory,
     "pt2": pt2_inventory,
+    "elf": elf_inventory,
     "npz": npz_inventory,
     "npy": npy_inventory,
     "safetensors": safetensors_inventory,
@@ -59,7 +61,8 @@ def run(job: Job) -> dict[str, Any]:
             report = _failed("the reports of all artifacts together are too long")
         room -= min(size, room)
         artifacts[name] = report
-    return {"artifacts": artifacts, "environment": environment()}
+    plugins = {name: in_bounds(Path(plugin["path"])) for name, plugin in job.params["plugins"].items()}
+    return {"artifacts": artifacts, "plugins": plugins, "environment": environment()}
 
 
 def look_at(data: Data) -> dict[str, Any]:

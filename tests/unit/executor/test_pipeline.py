@@ -44,14 +44,14 @@ def inventory(operator: dict[str, Any] = GOOD_OPERATOR) -> Script:
             "findings": [],
         }
         vectors = {"format": "npz", "facts": {}, "operators": [], "findings": []}
-        worker.finish({"artifacts": {"model.onnx": model, "v.npz": vectors}, "environment": ENVIRONMENT})
+        worker.finish({"artifacts": {"model.onnx": model, "v.npz": vectors}, "plugins": {}, "environment": ENVIRONMENT})
 
     return script
 
 
 def replay(max_abs: float = 1e-7) -> Script:
     def script(worker: Worker) -> None:
-        assert worker.launch["params"] == {"models": {"model.onnx": "onnx"}, "vectors": "v.npz"}
+        assert worker.launch["params"] == {"models": {"model.onnx": "onnx"}, "vectors": "v.npz", "plugins": {}}
         case = {"case": "a", "shape": [1, 2], "max_abs": max_abs, "allowed": 1e-5, "argmax_agreement": 1.0}
         models = {"model.onnx": {"cases": [case], "operators": []}}
         worker.finish({"models": models, "atol": 1e-5, "rtol": 1e-5, "environment": {"cuda": "cpu", "cudnn": "none"}})
@@ -221,7 +221,12 @@ def test_a_required_output_that_is_missing_fails_the_job(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "report", [{}, {"artifacts": {}, "environment": {}}, {"artifacts": {"x": 1}, "environment": {}}]
+    "report",
+    [
+        {},
+        {"artifacts": {}, "plugins": {}, "environment": {}},
+        {"artifacts": {"x": 1}, "plugins": {}, "environment": {}},
+    ],
 )
 def test_an_inventory_that_does_not_fit_is_the_hosts_fault(world: World, report: dict[str, Any]) -> None:
     with pytest.raises(HostError, match="inventory"):

@@ -128,6 +128,7 @@ def test_an_image_that_the_profile_does_not_name_is_refused() -> None:
     other = type(policy)(
         profile=profile,
         operators=policy.operators,
+        plugins=policy.plugins,
         seccomp_text=policy.seccomp_text,
         seccomp_sha256=policy.seccomp_sha256,
         digest=policy.digest,

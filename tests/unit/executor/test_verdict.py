@@ -78,7 +78,7 @@ def invented(dice: random.Random) -> dict[str, Any]:
             "rtol": 1e-5,
             "environment": {"torch": "2.13.0"},
         }
-    inspection = {"inventory": {"artifacts": inventories, "environment": {}}, "replay": replay}
+    inspection = {"inventory": {"artifacts": inventories, "plugins": {}, "environment": {}}, "replay": replay}
     parsed = parse_inventories(inspection["inventory"], [Described(a["name"], a["role"]) for a in artifacts])  # type: ignore[arg-type]
     replays = parse_replays(replay, sorted(models)) if replay else None
     decision = decide(

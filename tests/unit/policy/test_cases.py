@@ -51,7 +51,7 @@ def test_every_rule_of_every_profile_does_what_its_cases_say(name: str) -> None:
 def test_a_rule_that_no_longer_does_it_is_found(
     tmp_path: Path, old: str, new: str, wrong: tuple[str, str, str] | None
 ) -> None:
-    for part in ("profiles", "operators", "seccomp"):
+    for part in ("profiles", "operators", "plugins", "seccomp"):
         shutil.copytree(FOLDER / part, tmp_path / part)
     path = tmp_path / "operators/onnx.toml"
     assert old in path.read_text()
@@ -66,7 +66,7 @@ def test_a_rule_that_no_longer_does_it_is_found(
 
 @pytest.mark.parametrize("line", ['allows = ["Relu", "Softmax"]\n', 'denies = ["Dropout", "com.microsoft::Gelu"]\n'])
 def test_a_rule_without_a_case_of_each_kind_is_refused(tmp_path: Path, line: str) -> None:
-    for part in ("profiles", "operators", "seccomp"):
+    for part in ("profiles", "operators", "plugins", "seccomp"):
         shutil.copytree(FOLDER / part, tmp_path / part)
     path = tmp_path / "operators/onnx.toml"
     assert line in path.read_text()

@@ -87,6 +87,7 @@ def test_a_rule_holds_on_its_last_day_and_not_after() -> None:
     policy = Policy(
         profile=POLICY.profile,
         operators={"onnx": expiring},
+        plugins={},
         seccomp_text="",
         seccomp_sha256="",
         digest="",
@@ -177,8 +178,16 @@ def test_a_replay_that_falls_short_is_denied(found: Any, rule: str) -> None:
     assert found() == [rule]
 
 
-def test_operators_that_only_the_loader_sees_must_be_allowed_too() -> None:
-    assert replayed(case(), operators=("aten::add", "prim::Constant"), form="torchscript") == []
+def test_what_the_loader_makes_of_the_language_need_not_be_in_the_file() -> None:
+    assert replayed(case(), operators=("prim::Constant", "aten::Int"), form="torchscript") == []
+
+
+def test_any_other_operator_must_be_in_the_file_and_in_the_loaded_graph() -> None:
+    assert replayed(case(), operators=("aten::add",), form="torchscript") == ["REPLAY-UNLISTED-OPERATOR"]
+    assert replayed(case(), operators=("::Relu",)) == ["REPLAY-UNLISTED-OPERATOR"]
+    model = artifact("torchscript", use("aten", "add"))
+    replay = ModelReplay(name=model.name, error="", cases=(case(),), operators=("aten::add",))
+    assert check_replay(POLICY, [model], [replay], tolerance=(1e-5, 1e-5), today=TODAY) == []
 
 
 def test_a_model_that_was_not_replayed_is_denied() -> None:

@@ -27,7 +27,7 @@ def replacing(name: str, old: str, new: str) -> Edit:
 
 
 def edited(folder: Path, *edits: Edit) -> Policy:
-    for part in ("profiles", "operators", "seccomp"):
+    for part in ("profiles", "operators", "plugins", "seccomp"):
         shutil.copytree(FOLDER / part, folder / part, dirs_exist_ok=True)
     for edit in edits:
         edit(folder)

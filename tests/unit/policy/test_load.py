@@ -3,17 +3,19 @@
 import json
 import re
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from policy.decision import operator_denial
 from policy.errors import PolicyFileError
 from policy.load import FOLDER, load_policy
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for part in ("profiles", "operators", "seccomp"):
+    for part in ("profiles", "operators", "plugins", "seccomp"):
         shutil.copytree(FOLDER / part, tmp_path / part)
     return tmp_path
 
@@ -68,11 +70,44 @@ def test_a_malformed_or_contradictory_file_is_refused(folder: Path, name: str, o
         load_policy("standard", folder=folder)
 
 
-def test_a_second_file_for_a_format_is_refused_and_never_replaces_the_first(folder: Path) -> None:
-    text = (folder / "operators/onnx.toml").read_text().replace('"Relu", ', "")
-    (folder / "operators/ban.toml").write_text(text)
-    change(folder, "profiles/standard.toml", 'operators = ["onnx", ', 'operators = ["ban", "onnx", ')
-    with pytest.raises(PolicyFileError, match="two operator files"):
+RULE_SET = """schema = "executor.policy-operators/v1"
+format = "onnx"
+[[rule]]
+id = "ONNX-MORE"
+effect = "EFFECT"
+namespace = ""
+reason = "for tests alone"
+reviewer = "security-review"
+reviewed = 2026-11-24
+allows = ["Relu"]
+denies = ["Loop"]
+names = ["NAME"]
+"""
+
+
+def compose(folder: Path, effect: str, name: str, *, rule: str = "ONNX-MORE") -> None:
+    text = RULE_SET.replace("EFFECT", effect).replace("NAME", name).replace("ONNX-MORE", rule)
+    (folder / "operators/more.toml").write_text(text)
+    change(folder, "profiles/standard.toml", 'operators = ["onnx", ', 'operators = ["onnx", "more", ')
+
+
+def test_rule_sets_for_one_format_are_composed(folder: Path) -> None:
+    compose(folder, "allow", "Acosh")
+    policy = load_policy("standard", folder=folder)
+    assert operator_denial(policy, "onnx", "", "Acosh", today=date.min) is None
+    assert operator_denial(policy, "onnx", "", "Relu", today=date.min) is None
+    assert operator_denial(policy, "onnx", "", "Loop", today=date.min) is not None
+
+
+@pytest.mark.parametrize(
+    ("effect", "name", "rule"),
+    [("allow", "Loop", "ONNX-MORE"), ("deny", "Relu", "ONNX-MORE"), ("allow", "Acosh", "ONNX-SHAPE")],
+)
+def test_rule_sets_that_contradict_each_other_or_share_an_id_are_refused(
+    folder: Path, effect: str, name: str, rule: str
+) -> None:
+    compose(folder, effect, name, rule=rule)
+    with pytest.raises(PolicyFileError, match="with the rule sets before it"):
         load_policy("standard", folder=folder)
 
 

@@ -12,11 +12,24 @@ from executor.transfer.inputs import InputStore, lay_out_code, locate, outside_o
 
 
 def take(
-    folder: Path, source: Path, *, sha256: str, name: str, cancelled: bool = False, bytes_max: int = 1 << 20
+    folder: Path,
+    source: Path,
+    *,
+    sha256: str,
+    name: str,
+    cancelled: bool = False,
+    bytes_max: int = 1 << 20,
+    native: bool = False,
 ) -> Path:
     store = InputStore(folder / "cas")
     return store.take(
-        source, sha256=sha256, name=name, bytes_max=bytes_max, scratch=folder, cancelled=lambda: cancelled
+        source,
+        sha256=sha256,
+        name=name,
+        bytes_max=bytes_max,
+        native=native,
+        scratch=folder,
+        cancelled=lambda: cancelled,
     )
 
 
@@ -76,6 +89,9 @@ def test_a_native_library_is_refused_as_input_and_as_code(tmp_path: Path) -> Non
     with pytest.raises(RequestError, match="native library"):
         take(tmp_path, tmp_path / "x.so", sha256=digests["x.so"], name="x")
     take(tmp_path, tmp_path / "y.so", sha256=digests["y.so"], name="y")
+    take(tmp_path, tmp_path / "x.so", sha256=digests["x.so"], name="x", native=True)
+    with pytest.raises(RequestError, match="the job names"):
+        take(tmp_path, tmp_path / "x.so", sha256=digests["y.so"], name="x", native=True)
     with pytest.raises(RequestError, match=r"code file 'x.so' is a native library"):
         read_code(tmp_path / "x.so", None)
     assert read_code(tmp_path / "y.so", None).entry == "y.so"
