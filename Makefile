@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry compiler demo test lint unit lock bench soak oracle clean
+.PHONY: setup engine image egress-image registry compiler demo test lint unit lock bench soak mutants oracle clean
 
 setup: $(VENV)/.ready
 
@@ -53,7 +53,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 # What needs neither an engine nor an image.
-unit: setup
+unit: setup compiler
 	$(BIN)/python -m pytest -m "not engine"
 
 # Measure, by hand: nothing here passes or fails on a time.
@@ -64,6 +64,10 @@ bench: image
 # A hundred hostile jobs, and a hundred executors killed at random moments: half an hour.
 soak: image
 	$(BIN)/python -m pytest -m soak -s tests/integration/test_soak.py
+
+# Take each check of the gate out, one at a time, and see that a test fails: some minutes.
+mutants: image
+	$(BIN)/python -m pytest -m mutants -s tests/integration/test_mutants.py
 
 # Hold the image's operating system layer against what an independent tool, mmdebstrap, makes of the same packages.
 oracle: image

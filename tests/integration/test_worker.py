@@ -56,7 +56,6 @@ def test_an_onnx_that_hides_something_is_seen_through(host: Host) -> None:
         "documentation": "ONNX-METADATA",
         "two imports": "ONNX-OPSET-IMPORT",
         "alias import": "ONNX-OPSET-IMPORT",
-        "other import": "ONNX-OPSET-IMPORT",
         "no node": "ONNX-EMPTY-GRAPH",
         "unknown field": "ONNX-UNKNOWN-FIELD",
         "repeated field": "ONNX-FORM",

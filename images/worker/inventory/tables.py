@@ -9,7 +9,6 @@ Layouts: arrow.apache.org/docs/format/Columnar.html, parquet.apache.org/docs/fil
 """
 
 import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ _ARROW_MARK = b"ARROW1"
 _PARQUET_MARK = b"PAR1"
 _CONTINUATION = b"\xff\xff\xff\xff"
 _FOOTER_BYTES_MAX = 16 << 20
-_BATCHES_MAX = 100_000
+_BATCHES_MAX = 10_000
 _COLUMNS_MAX = 10_000
 _TYPE_DEPTH_MAX = 16
 _VALUES_MAX = 1 << 33
@@ -92,13 +91,13 @@ def _batches(report: Inventory, file: Any, stream: Any, view: memoryview) -> Non
         raise ValueError("the stream and the footer have different schemas")
     for index in range(file.num_record_batches):
         batch, other = file.get_batch(index), stream.read_next_batch()
-        if _spans(batch) != _spans(other):
-            raise ValueError(f"the stream and the footer have different batches {index}")
-        batch.validate(full=True)
         base = pyarrow.py_buffer(view).address
         if any(not base <= address <= address + size <= base + len(view) for address, size in _addresses(batch)):
             report.find("ARROW-COMPRESSED", f"batch {index}", "its bytes are not those of the columns")
             return
+        if _spans(batch) != _spans(other):
+            raise ValueError(f"the stream and the footer have different batches {index}")
+        batch.validate(full=True)
     try:
         stream.read_next_batch()
     except StopIteration:
@@ -141,18 +140,15 @@ def _key_values(report: Inventory, pairs: dict[bytes, bytes]) -> None:
         if key != _SCHEMA_KEY:
             report.find(_PARQUET.metadata, key.decode("ascii", "backslashreplace"), _FREE)
             continue
-        try:
-            text = base64.b64decode(value, validate=True)
-        except binascii.Error as err:
-            raise ValueError("its Arrow schema is not base64") from err
+        text = base64.b64decode(value, validate=True)  # its error is a ValueError
         if _EXTENSION_KEY in text:
             report.find(_PARQUET.extension, "schema", _RUNS)
         _schema(report, ipc.read_schema(pyarrow.py_buffer(text)), _PARQUET)
 
 
 def _chunks(metadata: Any, footer: int) -> None:
-    if metadata.num_columns > _COLUMNS_MAX or metadata.num_row_groups > _BATCHES_MAX:
-        raise ValueError("more columns or row groups than allowed")
+    if metadata.num_row_groups > _BATCHES_MAX:
+        raise ValueError(f"more than {_BATCHES_MAX} row groups")
     chunks, values, unpacked, rows = [], 0, 0, 0
     for group in (metadata.row_group(index) for index in range(metadata.num_row_groups)):
         rows += group.num_rows
