@@ -340,10 +340,13 @@ def operator_denial(
 
 
 def _check_versions(policy: Policy, artifact: ArtifactInventory) -> Iterable[Finding]:
+    of_other_domains = artifact.domains and all(use.namespace for use in artifact.operators)
     for what, value, allowed in (
         ("opset", artifact.opset, policy.profile.onnx_opset),
         ("IR", artifact.ir_version, policy.profile.onnx_ir),
     ):
+        if what == "opset" and value is None and of_other_domains:
+            continue  # which need not import the standard one
         if value is None or not allowed.min <= value <= allowed.max:
             remedy = f"export with {what} {allowed.min} to {allowed.max}"
             yield _finding(f"ONNX-{what.upper()}-RANGE", artifact.name, what, f"{what} version {value}", remedy)
@@ -352,8 +355,9 @@ def _check_versions(policy: Policy, artifact: ArtifactInventory) -> Iterable[Fin
 def _check_domains(
     policy: Policy, artifact: ArtifactInventory, plugins: Mapping[str, PluginInventory]
 ) -> Iterable[Finding]:
-    """A domain beside the standard one may be imported where a plugin in use has operators in it."""
-    known = {
+    """A domain beside the standard one may be imported where a rule or a plugin in use allows operators in it."""
+    rules = policy.operators[artifact.format].rule if artifact.format in policy.operators else ()
+    known = {rule.namespace for rule in rules if rule.effect == "allow"} | {
         label.partition("::")[0]
         for name in plugins
         if artifact.format in policy.plugins[name].formats
@@ -361,7 +365,7 @@ def _check_domains(
     }
     for domain in artifact.domains:
         if domain not in known:
-            detail = f"imports the domain {domain!r}, which no plugin in use has"
+            detail = f"imports the domain {domain!r}, which no rule and no plugin in use has"
             yield _finding("ONNX-OPSET-IMPORT", artifact.name, "opset_import", detail, _REMEDY_STRUCTURE)
 
 

@@ -37,7 +37,7 @@ def test_the_policy_that_is_shipped_is_valid_and_its_cases_pass() -> None:
     assert (code, found["status"], found["problems"]) == (0, "valid", [])
     code, found = policy("test")
     assert (code, found["status"], found["failures"]) == (0, "passed", [])
-    assert set(found["cases"]) == {"standard", "crun", "gvisor", "cuda"}
+    assert set(found["cases"]) == {"standard", "onnx-standard", "crun", "gvisor", "cuda"}
     assert min(found["cases"].values()) > 40
 
 
@@ -59,7 +59,7 @@ def test_test_fails_where_a_case_does(folder: Path) -> None:
     code, found = policy("test", str(folder))
     assert (code, found["status"]) == (23, "failed")
     assert {f["rule"] for f in found["failures"]} == {"ONNX-ARITHMETIC"}
-    assert {f["profile"] for f in found["failures"]} == {"standard", "crun", "gvisor", "cuda"}
+    assert {f["profile"] for f in found["failures"]} == {"standard", "onnx-standard", "crun", "gvisor", "cuda"}
 
 
 def test_diff_gates_a_loosening_and_nothing_else(folder: Path) -> None:

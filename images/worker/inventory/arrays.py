@@ -47,7 +47,10 @@ def _array(report: Inventory, object_array: str, name: str, head: memoryview, si
     readers = {(1, 0): numpy.lib.format.read_array_header_1_0, (2, 0): numpy.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"unknown array format version {version} in {name}")
-    shape, _, dtype = readers[version](stream)
+    try:
+        shape, _, dtype = readers[version](stream)
+    except ValueError as err:  # whose message is not always the same
+        raise ValueError(f"array header of {name} does not parse") from err
     if dtype.hasobject:
         report.find(object_array, name, "an object array is a pickle")
     elif math.prod(shape) * dtype.itemsize != size - stream.tell():

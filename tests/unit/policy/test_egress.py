@@ -174,5 +174,5 @@ def test_the_rule_that_the_readme_shows_is_one() -> None:
 
 
 def test_no_profile_that_is_shipped_has_a_network() -> None:
-    for name in ("standard", "crun", "gvisor", "cuda"):
+    for name in ("standard", "onnx-standard", "crun", "gvisor", "cuda"):
         assert load_policy(name).profile.network == "none"

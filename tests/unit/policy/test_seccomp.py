@@ -93,8 +93,8 @@ def test_cuda_is_cpu_and_four_names_more() -> None:
 
 
 def test_each_profile_uses_the_filter_of_its_image() -> None:
-    used = {name: load_policy(name).profile.seccomp for name in ("standard", "crun", "gvisor", "cuda")}
-    assert used == {"standard": "cpu", "crun": "cpu", "gvisor": "cpu", "cuda": "cuda"}
+    used = {name: load_policy(name).profile.seccomp for name in ("standard", "onnx-standard", "crun", "gvisor", "cuda")}
+    assert used == {"standard": "cpu", "onnx-standard": "cpu", "crun": "cpu", "gvisor": "cpu", "cuda": "cuda"}
 
 
 def test_every_family_that_is_denied_is_explained() -> None:
