@@ -60,6 +60,7 @@ unit: setup compiler
 bench: image
 	$(BIN)/python -m tests.bench.images
 	$(BIN)/python -m tests.bench.sandbox
+	$(BIN)/python -m tests.bench.inventory
 
 # A hundred hostile jobs, and a hundred executors killed at random moments: half an hour.
 soak: image

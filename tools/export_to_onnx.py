@@ -16,14 +16,16 @@ from torch import Tensor
 OPSET = 20  # torch 2.13's default for the dynamo exporter; onnxruntime 1.32 opens 20 to 28
 
 
-def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> bytes:
-    """Return the model as ONNX with inputs `x` and `edge_index` and output `logits`.
+def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> bytes:
+    """Return the model as ONNX with inputs `x` and `edge_index`, `batch` where it takes one, and output `logits`.
 
     Args:
-        model: In eval mode; called as `model(x, edge_index)`.
+        model: In eval mode; called as `model(x, edge_index)`, or `model(x, edge_index, batch)`.
         x: Sample features, float32, shape [N, F]. N becomes the free dimension `num_nodes`,
             of 1 or more.
         edge_index: Sample edges, int64, shape [2, E], E at least 2. E becomes `num_edges`.
+        batch: Sample assignment of nodes to graphs, int64, shape [N], for models that pool over graphs. The number of
+            graphs stays free, too.
 
     Raises:
         ValueError: The model is in training mode, or the sample has fewer than two edges. In both cases the
@@ -34,16 +36,19 @@ def export_to_onnx(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> byt
     if edge_index.shape[1] < 2:
         raise ValueError("the sample graph needs two edges at least")
     # One node at least: GATConv asks whether there are none, which the exporter must be able to answer.
-    shapes = {"x": {0: torch.export.Dim("num_nodes", min=1)}, "edge_index": {1: torch.export.Dim("num_edges")}}
+    nodes = torch.export.Dim("num_nodes", min=1)
+    inputs, shapes = [x, edge_index], [{0: nodes}, {1: torch.export.Dim("num_edges")}]
+    if batch is not None:
+        inputs, shapes = [*inputs, batch], [*shapes, {0: nodes}]
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         path = Path(scratch) / "model.onnx"
         torch.onnx.export(
             model,
-            (x, edge_index),
+            tuple(inputs),
             path,
-            input_names=["x", "edge_index"],
+            input_names=["x", "edge_index", "batch"][: len(inputs)],
             output_names=["logits"],
-            dynamic_shapes=shapes,
+            dynamic_shapes=tuple(shapes),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,

@@ -24,6 +24,22 @@ def test_an_honest_export_is_released(host: Host, model: str) -> None:
     assert done.code == 0, done.stderr
 
 
+@pytest.mark.parametrize("pool", ["mean", "max", "add"])
+def test_a_network_that_pools_over_graphs_is_released(host: Host, pool: str) -> None:
+    """In ONNX alone: tracing bakes the number of graphs in, and torch.export cannot export it (torch 2.13, 2026-11)."""
+    job = host.script_job(
+        "pyg_pool",
+        {"name": "model.onnx", "role": "model"},
+        {"name": "vectors.npz", "role": "test-vectors"},
+        params={"pool": pool},
+        seed=7,
+        limits={"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128},
+    )
+    done, _ = host.run(job)
+    assert done.json.get("findings") == [], done.json
+    assert done.code == 0, done.stderr
+
+
 def test_a_trace_that_holds_for_one_size_only_is_not_exported(host: Host) -> None:
     done, _ = host.run(host.script_job("baked", {"name": "model.pt", "role": "model"}, limits={"tmp_bytes": 256 << 20}))
     assert done.code == 10

@@ -55,7 +55,6 @@ def test_an_onnx_that_hides_something_is_seen_through(host: Host) -> None:
         "node metadata": "ONNX-METADATA",
         "documentation": "ONNX-METADATA",
         "two imports": "ONNX-OPSET-IMPORT",
-        "alias import": "ONNX-OPSET-IMPORT",
         "no node": "ONNX-EMPTY-GRAPH",
         "unknown field": "ONNX-UNKNOWN-FIELD",
         "repeated field": "ONNX-FORM",

@@ -84,7 +84,7 @@ def read_members(data: Data, *, unpacked_bytes_max: int, deflated: bool) -> dict
         name = _name(raw_name)
         if name in members:
             raise ValueError(f"member stands twice: {name}")
-        members[name], offset = _member(data, entry, raw_name, offset, room=room, deflated=deflated)
+        members[name], offset = _member(data, entry, raw_name, offset, end=start, room=room, deflated=deflated)
         room -= members[name].size
         position = name_end
     if position != start + size or offset != start:
@@ -105,12 +105,10 @@ def _end_record(data: Data) -> tuple[int, int, int]:
 
 
 def _member(
-    data: memoryview, central: tuple[int, ...], raw_name: bytes, offset: int, *, room: int, deflated: bool
+    data: memoryview, central: tuple[int, ...], raw_name: bytes, offset: int, *, end: int, room: int, deflated: bool
 ) -> tuple[Member, int]:
-    """Return a member and where the next one must begin."""
+    """Return a member and where the next one must begin: at `end`, where the directory begins, or before it."""
     _, _, _, flags, method, _, _, crc, packed, unpacked = central[:10]
-    if offset + _LOCAL.size > len(data):
-        raise ValueError("member lies outside of the file")
     local = _LOCAL.unpack_from(data, offset)
     name_end = offset + _LOCAL.size + local[9]
     if local[0] != b"PK\x03\x04" or data[offset + _LOCAL.size : name_end] != raw_name:
@@ -123,8 +121,8 @@ def _member(
         raise ValueError("local header disagrees with the directory")
     if flags & ~_UTF8_FLAG or method not in ((_STORED, _DEFLATED) if deflated else (_STORED,)):
         raise ValueError("encrypted member, data descriptor, or a method that is not allowed")
-    if unpacked > room or begin + packed > len(data):
-        raise ValueError("members are larger than allowed, or than the file")
+    if unpacked > room or begin + packed > end:
+        raise ValueError("members are larger than allowed, or reach into the directory")
     content = data[begin : begin + packed]
     head, size, found = (content, packed, zlib.crc32(content)) if method == _STORED else _unpack(content, unpacked)
     if size != unpacked or found != crc:

@@ -66,7 +66,6 @@ CASES = {
     "node metadata": changed(lambda m: m.graph.node[0].metadata_props.add(key="a", value="b")),
     "documentation": changed(lambda m: setattr(m.graph.node[0], "doc_string", "path")),
     "two imports": model(opsets=(("", 13), ("", 20))),
-    "alias import": model(opsets=(("ai.onnx", 20),)),
     "no node": changed(lambda m: m.graph.ClearField("node")),
 }
 files = {name: made.SerializeToString(deterministic=True) for name, made in CASES.items()}

@@ -129,3 +129,9 @@ def test_the_systems_own_tools_say_the_same(tmp_path: Path) -> None:
 )
 def test_headers_that_do_not_hold_together_are_a_finding(data: bytes) -> None:
     assert [f["id"] for f in elf.inventory(data).to_wire()["findings"]] == ["ELF-MALFORMED"]
+
+
+def test_a_name_that_does_not_end_is_found_for_itself() -> None:
+    for data in (library(entries=((1, 1 << 40),)), library(names=(b"l" * 5000, b"libc.so.6", b"malloc", b"x"))):
+        (finding,) = elf.inventory(data).to_wire()["findings"]
+        assert "a name that does not end, or lies outside of the table" in finding["detail"]

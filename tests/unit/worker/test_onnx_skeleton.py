@@ -56,3 +56,12 @@ def test_large_bytes_elsewhere_are_kept() -> None:
 def test_what_is_not_plain_protobuf_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"field|length|number|wire|spelling"):
         skeleton(data)
+
+
+def test_a_longer_spelling_is_refused_for_itself() -> None:
+    size = number(len(LARGE))
+    longer = b"\x3a" + size[:-1] + bytes([size[-1] | 0x80, 0]) + LARGE
+    with pytest.raises(ValueError, match="shortest spelling"):
+        skeleton(longer)
+    with pytest.raises(ValueError, match="shortest spelling"):
+        skeleton(b"\xba\x00" + size + LARGE)

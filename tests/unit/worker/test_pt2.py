@@ -262,6 +262,44 @@ def test_members_are_those_of_a_plain_export(content: Callable[[], dict[str, Any
     assert finding in seen(content())[1]
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "detail"),
+    [
+        (f"{GRAPH}.nodes", {}, "not a list"),
+        (f"{GRAPH}.tensor_values", [], "not an object"),
+        (NODE, [], "not an object"),
+        (NODE, {"target": "_operator.ge"}, "without the field"),
+        (f"{NODE}.inputs.0.arg", {}, "not exactly one of its kinds"),
+        (f"{NODE}.inputs.0.arg", {"as_string": "x" * 201}, "not foreseen"),
+        (f"{NODE}.inputs.0.arg", {"as_evil": 1}, "a field that is not foreseen"),
+        (f"{NODE}.inputs.0.arg", {"as_bool": 1}, "not true or false"),
+    ],
+)
+def test_a_part_of_another_shape_is_found_for_itself(path: str, value: Any, detail: str) -> None:
+    wire = pt2.inventory(archive(changed(path, value))).to_wire()
+    assert any(detail in finding["detail"] for finding in wire["findings"]), wire["findings"]
+
+
+def test_shapes_go_no_deeper_than_their_limit() -> None:
+    def lists(depth: int) -> tuple[Any, Any]:
+        return ([lists(depth - 1)[0]], [lists(depth - 1)[1]]) if depth else (1, "an integer")
+
+    shapes: Any = import_module("worker.inventory.shapes")
+    assert list(shapes.misfits(*lists(12))) == []
+    shape, value = "an integer", 1
+    for _ in range(33):
+        shape, value = [shape], [value]  # type: ignore[assignment]
+    assert [wrong for _, wrong in shapes.misfits(value, shape)] == ["nested deeper than 32"]
+    assert list(shapes.misfits(value[0], shape[0])) == []  # type: ignore[index]
+
+
+def test_a_program_may_have_so_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pt2, "_NODES_MAX", 2)
+    assert seen(members())[1] == set()
+    monkeypatch.setattr(pt2, "_NODES_MAX", 1)
+    assert seen(members())[1] == {"PT2-SCHEMA"}
+
+
 def test_two_top_folders_are_a_finding() -> None:
     out = io.BytesIO(archive(members()))
     with zipfile.ZipFile(out, "a") as target:

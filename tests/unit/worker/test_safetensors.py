@@ -94,3 +94,29 @@ def test_anything_that_two_readers_could_take_differently_is_refused(data: bytes
 
 def test_dimensions_up_to_the_limit_pass() -> None:
     assert found(plain(entry(shape=[1] * 32))) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (b"", "longer than allowed"),
+        ((1 << 62).to_bytes(8, "little") + b"{}", "longer than allowed"),
+        (plain(b" {}"), "does not begin with a brace"),
+        (plain(entry(shape=[1.0])), "a number that is no integer"),
+        (plain(json.dumps(TENSORS).encode().replace(b"16, 24", b"NaN, 24")), "a number that is no integer"),
+        (plain(entry(data_offsets=[16])), "offsets that are none"),
+        (plain(entry(data_offsets=["16", 24])), "offsets that are none"),
+        (plain({**TENSORS, "b": [1]}), "not a plain tensor"),
+    ],
+)
+def test_each_fault_is_found_for_itself(data: bytes, detail: str) -> None:
+    (finding,) = inventory(data).to_wire()["findings"]
+    assert detail in finding["detail"]
+
+
+def test_a_file_may_name_so_many_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("worker.inventory.safetensors")
+    monkeypatch.setattr(module, "_TENSORS_MAX", 3)
+    assert found(plain()) == []
+    monkeypatch.setattr(module, "_TENSORS_MAX", 2)
+    assert found(plain()) == ["ST-MALFORMED"]

@@ -87,6 +87,15 @@ def test_a_report_is_bounded_whatever_it_is_told() -> None:
     assert len(json.dumps(wire)) < 2 << 20
 
 
+@pytest.mark.parametrize(
+    ("name", "found"), [("n" * 200, []), ("n" * 201, ["OPERATOR-NAME"]), ("\ud800", ["OPERATOR-NAME"])]
+)
+def test_an_operators_name_is_text_of_some_length(name: str, found: list[str]) -> None:
+    report = report_module.Inventory("onnx")
+    report.use("", name, "place")
+    assert [f["id"] for f in report.to_wire()["findings"]] == found
+
+
 def test_one_operator_more_than_the_limit_is_a_finding() -> None:
     report = report_module.Inventory("onnx")
     for number in range(1_000):

@@ -131,6 +131,8 @@ def test_what_two_readers_could_take_differently_is_a_finding(text: str, finding
         (HEAD + "  def helper(self, x: Tensor) -> Tensor:\n    return x\n", "TS-METHOD"),
         (HEAD + "  def forward(self, x: Tensor = 1) -> Tensor:\n    return x\n", "TS-STRUCTURE"),
         (HEAD + "  def forward(self, torch: Tensor) -> Tensor:\n    return torch\n", "TS-SHADOWING"),
+        (HEAD + "  def forward(self, x: torch.Device) -> Tensor:\n    return x\n", "TS-STRUCTURE"),
+        (HEAD + "  def forward(self, x: List(Tensor)) -> Tensor:\n    return x\n", "TS-STRUCTURE"),
         (HEAD + '  def forward(self, x: "Tensor") -> Tensor:\n    return x\n', "TS-STRUCTURE"),
         (HEAD + "  @torch.jit.ignore\n  def forward(self, x: Tensor) -> Tensor:\n    return x\n", "TS-METHOD"),
         (HEAD + "  w = torch.ones([1])\n", "TS-STRUCTURE"),
@@ -138,6 +140,17 @@ def test_what_two_readers_could_take_differently_is_a_finding(text: str, finding
 )
 def test_classes_are_plain_modules_with_forward_alone(code: str, finding: str) -> None:
     assert finding in seen(code)[1]
+
+
+def test_an_archive_is_one_archive_with_one_top_folder() -> None:
+    plain = archive(HEAD)
+    out = io.BytesIO(plain)
+    with zipfile.ZipFile(out, "a") as target:
+        target.writestr("other/data/0", b"")
+    for data, detail in ((plain + b"x", "not one plain archive"), (out.getvalue(), "do not share one top folder")):
+        findings = torchscript.inventory(data).to_wire()["findings"]
+        assert [f["id"] for f in findings] == ["TS-MALFORMED"]
+        assert detail in findings[0]["detail"]
 
 
 def test_a_custom_class_in_a_type_is_an_operator() -> None:

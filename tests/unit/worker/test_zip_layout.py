@@ -3,6 +3,7 @@
 import io
 import struct
 import zipfile
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -94,6 +95,76 @@ def test_two_directories_in_one_file_are_refused() -> None:
 def test_anything_but_one_gapless_archive_of_plain_paths_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         read(data)
+
+
+def patched(data: bytes, mark: bytes, offset: int, value: bytes) -> bytes:
+    """Return an archive with bytes of its first header of a kind, or of its end record, set."""
+    place = data.index(mark) + offset
+    return data[:place] + value + data[place + len(value) :]
+
+
+def with_gap(junk: bytes) -> bytes:
+    """Put bytes between the last member and the directory, which the end record then points at."""
+    data = plain(("a", b"alpha"))
+    start = data.index(b"PK\x01\x02")
+    return patched(data[:start] + junk + data[start:], b"PK\x05\x06", 16, struct.pack("<L", start + len(junk)))
+
+
+def with_extra(extra: bytes) -> bytes:
+    """Give the one member an extra field in front."""
+    data = patched(plain(("a", b"")), b"PK\x03\x04", 28, struct.pack("<H", len(extra)))
+    data = data[:31] + extra + data[31:]
+    return patched(data, b"PK\x05\x06", 16, struct.pack("<L", 31 + len(extra)))
+
+
+def deflated(change: Callable[[bytes], bytes]) -> bytes:
+    """Return an archive whose one compressed member was changed, at the same length."""
+    data = plain(("a", bytes(range(256)) * 8), method=zipfile.ZIP_DEFLATED)
+    end = data.index(b"PK\x01\x02")
+    content = change(data[31:end])
+    assert len(content) == end - 31
+    return data[:31] + content + data[end:]
+
+
+LOCAL, CENTRAL, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (with_gap(b"junk"), "no member and no directory entry accounts for"),
+        (plain() + b"x", "does not end in a plain end record"),
+        (patched(plain(), END, 20, b"\x01\0"), "does not end in a plain end record"),
+        (patched(plain(), END, 8, b"\x03\0\x03\0"), "shorter than its count"),
+        (patched(plain(), LOCAL, 8, b"\x08\0"), "disagrees with the directory"),
+        (patched(plain(), LOCAL, 14, b"\0\0\0\0"), "disagrees with the directory"),
+        (patched(patched(plain(), LOCAL, 18, b"\xff" * 8), CENTRAL, 20, b"\xff" * 8), "reach into the directory"),
+        (with_extra(b"\x01\0\x10\0"), "extra field"),
+        (with_extra(struct.pack("<2H2Q", 2, 16, 0, 0)), "extra field"),
+        (with_extra(struct.pack("<2H2Q", 1, 16, 1, 1)), "extra field"),
+        (deflated(lambda content: b"\xff" * len(content)), "is damaged"),
+        (deflated(lambda content: b"\x03\0".ljust(len(content), b"\0")), "does not end where its header says"),
+        (deflated(lambda content: content[:-4] + bytes(4)), "damaged|does not end|not what"),
+        (patched(plain(("a", b"alpha")), b"alpha", 0, b"A"), "not what its header says"),
+    ],
+)
+def test_each_way_to_be_two_archives_is_refused_for_itself(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(data)
+
+
+def test_members_may_fill_the_room_and_no_more() -> None:
+    assert read(plain(("a", b"alpha")), room=5) == {"a": b"alpha"}
+    with pytest.raises(ValueError, match="larger than allowed"):
+        read(plain(("a", b"alpha")), room=4)
+
+
+def test_of_a_compressed_member_all_is_checked_and_only_the_head_is_kept() -> None:
+    data = plain(("a", bytes(3 << 20)), method=zipfile.ZIP_DEFLATED)
+    (member,) = read_members(data, unpacked_bytes_max=3 << 20, deflated=True).values()
+    assert (len(member.head), member.size) == (1 << 20, 3 << 20)
+    with pytest.raises(ValueError, match="larger than allowed"):
+        read(data, room=(3 << 20) - 1)
 
 
 def test_a_member_that_stands_twice_is_refused() -> None:
