@@ -21,7 +21,6 @@ def _schema(name: str) -> dict[str, object]:
         from executor.jobspec import job_schema
 
         return job_schema()
-    from policy.model import OperatorRules, Profile
+    from executor.cli.policy.schema import policy_schema
 
-    model = Profile if name == "profile" else OperatorRules
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
+    return policy_schema(name)

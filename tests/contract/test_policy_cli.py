@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from executor.cli.policy.schema import MODELS, policy_schema
 from policy.load import FOLDER
 from tests.contract.test_cli import executor
 
@@ -105,3 +107,11 @@ def test_what_is_not_there_is_said_with_a_hint(arguments: tuple[str, ...], words
     code, found = policy(*arguments)
     assert code == 21
     assert words in found["error"]["hint"]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_schemas_that_editors_use_are_those_of_the_models(name: str) -> None:
+    kept = json.loads((FOLDER / "schema" / f"{name}.schema.json").read_text())
+    assert kept == policy_schema(name)
+    assert json.loads(executor("policy", "schema", name).stdout) == kept
+    jsonschema.Draft202012Validator.check_schema(kept)
