@@ -93,6 +93,7 @@ class Run:
             "release": None,
             "artifacts": [],
             "findings": [],
+            "waived": [],
             "metrics": {},
         }
 
@@ -370,8 +371,8 @@ class Run:
             inspection=report["inspection"],
             decided=inspected.decided,
         )
-        report["findings"] = report["decision"]["findings"]
-        self._events.emit("decided", allowed=decision.allowed, findings=report["findings"])
+        report["findings"], report["waived"] = report["decision"]["findings"], report["decision"]["waived"]
+        self._events.emit("decided", allowed=decision.allowed, findings=report["findings"], waived=report["waived"])
 
     def _note_end(
         self,

@@ -44,7 +44,8 @@ def describe(event: dict[str, Any]) -> str | None:
     if name == "inspecting":
         return f"inspecting: {event['stage']}"
     if name == "decided":
-        lines = [f"policy: {'allowed' if event['allowed'] else 'denied'}"]
+        waived = f", {len(event['waived'])} waived" if event["waived"] else ""
+        lines = [f"policy: {'allowed' if event['allowed'] else 'denied'}{waived}"]
         for finding in event["findings"][:20]:
             place = printable(f"{finding['artifact']} at {finding['place']}")
             lines += [f"  {finding['rule']}: {place}: {printable(finding['detail'])}", f"    {finding['remedy']}"]

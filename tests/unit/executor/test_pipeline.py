@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from executor import pipeline
+from executor import prepare as prepare_module
+from executor.cli.progress import describe
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
 from executor.events import Events, Subscriber
 from executor.home import Home
@@ -16,6 +18,8 @@ from executor.pipeline import Run
 from executor.prepare import prepare
 from executor.report import failure_wire, render_error
 from executor.stages import Context
+from policy.load import load_policy, make_policy
+from policy.model import Waiver
 from signing.domain import TRUSTED_ROOT, identity_of
 from signing.errors import SigningError
 from signing.manifest import parse_manifest
@@ -120,6 +124,33 @@ def test_an_honest_job_becomes_a_verified_release(world: World) -> None:
     ]
     assert list(world.home.runs.iterdir()) == []
     assert len(world.engine.removed) == 3
+
+
+def test_what_is_waived_is_released_and_counted_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    standard, today = load_policy("standard"), datetime.now(UTC).date()
+    waiver = Waiver(
+        id="WAIVER-ONE",
+        artifact_sha256=hashlib.sha256(b"model").hexdigest(),
+        format="onnx",
+        namespace="evil.ops",
+        name="Run",
+        reason="for this test alone",
+        reviewer="security-review",
+        reviewed=today,
+        expires=today + timedelta(1),
+    )
+    profile = standard.profile.model_copy(update={"waiver": (waiver,)})
+    waiving = make_policy(profile, standard.operators, {}, standard.seccomp_text)
+    assert world.run(job, inventory(EVIL_OPERATOR))["status"] == "denied"
+    monkeypatch.setattr(prepare_module, "load_policy", lambda name: waiving)
+    result = world.run(job, inventory(EVIL_OPERATOR), replay(), run_id="run-2")
+    assert (result["status"], result["findings"]) == ("released", [])
+    assert [w["remedy"] for w in result["waived"]] == [f"waived by WAIVER-ONE until {waiver.expires}"]
+    decided = [event for event in world.events if event["event"] == "decided"][-1]
+    assert decided["waived"] == result["waived"]
+    assert describe(decided) == "policy: allowed, 1 waived"
+    kept = json.loads((world.target / "decision.json").read_text())
+    assert kept["waived"] == result["waived"]
 
 
 def test_the_manifest_says_how_the_release_came_to_be(world: World) -> None:
