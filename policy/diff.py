@@ -115,6 +115,16 @@ def _expiries(old: Policy, new: Policy, form: str) -> Iterator[Change]:
     )
     for rule in sorted(before.keys() & after.keys()):
         yield from _expiry(f"rule {rule}", before[rule], after[rule])
+    unlisted = (
+        {
+            f"{rule.namespace}::{name}"
+            for rule in (p.operators[form].rule if form in p.operators else ())
+            if rule.loader_makes
+            for name in rule.names
+        }
+        for p in (old, new)
+    )
+    yield from _sets(f"{form} operators that the loader may make", *unlisted)
 
 
 def _expiry(what: str, was: date | None, now: date | None) -> Iterator[Change]:

@@ -32,7 +32,7 @@ _RUNTIMES_OWN = frozenset({"ai.onnx", "ai.onnx.ml", "com.microsoft", "aten", "pr
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Case = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_.:-]{1,120}::)?[A-Za-z_][A-Za-z0-9_.]{0,120}$")]

@@ -13,6 +13,13 @@ import onnx
 import torch
 from torch import Tensor
 
+# What no runtime needs to compute; the policy's inventory refuses it (worker.inventory.onnx_model.FREE_FIELDS).
+_FREE_FIELDS = frozenset(
+    {
+        *("doc_string", "metadata_props", "denotation", "overload", "segment", "quantization_annotation"),
+        *("configuration", "device_configurations"),
+    }
+)
 OPSET = 20  # torch 2.13's default for the dynamo exporter; onnxruntime 1.32 opens 20 to 28
 
 
@@ -90,7 +97,7 @@ def strip(data: bytes) -> bytes:
 
 def _clear(message: Any) -> None:
     for descriptor, value in message.ListFields():
-        if descriptor.name in ("doc_string", "metadata_props"):
+        if descriptor.name in _FREE_FIELDS:
             message.ClearField(descriptor.name)
         elif descriptor.message_type is not None:
             for item in value if descriptor.is_repeated else [value]:

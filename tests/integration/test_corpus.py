@@ -91,6 +91,7 @@ def test_no_sample_takes_more_than_its_bounds(corpus: list[dict[str, Any]]) -> N
 
 def test_of_each_kind_some_fire_when_they_are_loaded_without_the_gate(corpus: list[dict[str, Any]]) -> None:
     fired = Counter(s["kind"] for s in corpus if s["fired"])
+    print(f"\n{len(corpus)} samples, {sum(fired.values())} of them fired: {dict(fired)}")
     assert set(KINDS) <= set(fired), fired
     assert sum(fired.values()) >= 50
 

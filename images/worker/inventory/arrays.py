@@ -7,6 +7,7 @@ would allocate, are findings. Layout: numpy.lib.format, versions 1.0 and 2.0.
 import io
 import math
 import re
+from typing import Any
 
 import numpy
 from worker.inventory.report import FACTS_MAX, Data, Inventory
@@ -48,11 +49,25 @@ def _array(report: Inventory, object_array: str, name: str, head: memoryview, si
     if version not in readers:
         raise ValueError(f"unknown array format version {version} in {name}")
     try:
-        shape, _, dtype = readers[version](stream)
+        shape, fortran, dtype = readers[version](stream)
     except ValueError as err:  # whose message is not always the same
         raise ValueError(f"array header of {name} does not parse") from err
+    if _spelling(shape, fortran, dtype) != _header_text(head, version):
+        raise ValueError(f"array header of {name} is not as numpy writes it")
     if dtype.hasobject:
         report.find(object_array, name, "an object array is a pickle")
     elif math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise ValueError(f"array header of {name} does not fit its bytes")
     return f"{dtype}{list(shape)}"[:200]
+
+
+def _header_text(head: memoryview, version: tuple[int, int]) -> str:
+    start = 10 if version == (1, 0) else 12
+    length = int.from_bytes(head[8:start], "little")
+    return bytes(head[start : start + length]).decode("latin-1").rstrip(" \n")
+
+
+def _spelling(shape: tuple[int, ...], fortran: bool, dtype: numpy.dtype[Any]) -> str:
+    """Return a header as numpy's writer spells it, which leaves no room for a comment or a second key."""
+    descr = numpy.lib.format.dtype_to_descr(dtype)
+    return f"{{'descr': {descr!r}, 'fortran_order': {fortran!r}, 'shape': {shape!r}, }}"

@@ -14,6 +14,19 @@ from worker.inventory.report import FACTS_MAX, Data, Inventory
 
 _DEPTH_MAX = 16
 _MESSAGE_DEPTH_MAX = 80
+_PRODUCER_LENGTH_MAX = 100
+# Which no runtime needs to compute: text, hints to tools and to devices.
+FREE_FIELDS = frozenset(
+    {
+        *("doc_string", "metadata_props", "denotation", "overload", "segment", "quantization_annotation"),
+        *("configuration", "device_configurations"),
+    }
+)
+_TENSOR_VALUES = ("float_data", "int32_data", "string_data", "int64_data", "raw_data", "double_data", "uint64_data")
+_ATTRIBUTE_VALUES = (
+    *("f", "i", "s", "t", "g", "tp", "sparse_tensor", "floats", "ints", "strings", "tensors", "graphs"),
+    *("type_protos", "sparse_tensors"),
+)
 
 
 def inventory(data: Data) -> Inventory:
@@ -38,6 +51,8 @@ def inventory(data: Data) -> Inventory:
         "inputs": [_value(v) for v in model.graph.input[:FACTS_MAX]],
         "outputs": [_value(v) for v in model.graph.output[:FACTS_MAX]],
     }
+    if sum(map(len, (model.producer_name, model.producer_version, model.domain))) > _PRODUCER_LENGTH_MAX:
+        report.find("ONNX-METADATA", "producer", f"more than {_PRODUCER_LENGTH_MAX} characters on who made it")
     if not model.graph.node:
         report.find("ONNX-EMPTY-GRAPH", "graph", "the main graph has no node")
     if model.SerializeToString(deterministic=True) != plain:
@@ -66,7 +81,7 @@ def _messages(report: Inventory, message: Any, place: str, depth: int) -> None:
         report.find("ONNX-UNKNOWN-FIELD", place, "a field that ONNX does not define")
     for descriptor, value in message.ListFields():
         inside = f"{place}.{descriptor.name}"
-        if descriptor.name in ("doc_string", "metadata_props"):
+        if descriptor.name in FREE_FIELDS:
             report.find("ONNX-METADATA", inside, "documentation and free metadata are not released")
         elif descriptor.message_type is not None:
             repeated = value if descriptor.is_repeated else [value]
@@ -87,6 +102,9 @@ def _graph(report: Inventory, graph: Any, place: str, depth: int) -> None:
         return
     for index, node in enumerate(graph.node):
         _node(report, node, f"{place}/node[{index}]", depth)
+    names = [tensor.name for tensor in graph.initializer]
+    if len(set(names)) != len(names):
+        report.find("ONNX-TWO-VALUES", place, "two initializers of one name")
     for tensor in graph.initializer:
         _tensor(report, tensor, f"{place}/initializer {tensor.name}")
     for sparse in graph.sparse_initializer:
@@ -99,6 +117,8 @@ def _node(report: Inventory, node: Any, place: str, depth: int) -> None:
     report.use(node.domain, node.op_type, label)
     for attribute in node.attribute:
         inside = f"{place}.{attribute.name}"
+        if sum(descriptor.name in _ATTRIBUTE_VALUES for descriptor, _ in attribute.ListFields()) > 1:
+            report.find("ONNX-TWO-VALUES", inside, "an attribute with values of two kinds")
         if attribute.HasField("g"):
             _graph(report, attribute.g, inside, depth + 1)
         for graph in attribute.graphs:
@@ -115,9 +135,13 @@ def _node(report: Inventory, node: Any, place: str, depth: int) -> None:
 def _tensor(report: Inventory, tensor: Any, place: str) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         report.find("ONNX-EXTERNAL-DATA", place, "the tensor points outside of the file")
+    if sum(descriptor.name in _TENSOR_VALUES for descriptor, _ in tensor.ListFields()) > 1:
+        report.find("ONNX-TWO-VALUES", place, "a tensor with values of two kinds")
 
 
 def _value(value: Any) -> dict[str, Any]:
     tensor = value.type.tensor_type
     shape = [d.dim_param or d.dim_value for d in tensor.shape.dim]
-    return {"name": value.name, "dtype": onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), "shape": shape}
+    known = onnx.TensorProto.DataType.values()
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else "unknown"
+    return {"name": value.name, "dtype": dtype, "shape": shape}

@@ -2,9 +2,11 @@
 
 `torch.export.load` of torch 2.13 runs what these hold: a payload marked `use_pickle` (torch.load of any pickle), the
 sample inputs (the same), expressions and range keys (sympy.sympify, which evaluates them), `guards_code` (exec), and
-the context of a tree specification (imports the module that an enum names). Seen firing, or read in its sources,
+the context of a tree specification (imports the module that an enum names). `module()` then writes Python text with
+the names of arguments in it, and runs that: a key of the inputs' tree is code. Seen firing, or read in its sources,
 2026-11. AOTInductor's libraries run when they are opened. So sample inputs and guards are empty here, expressions are
-of a small grammar, trees are of tuples, lists and dicts, and the program is one strict document in one spelling.
+of a small grammar, trees are of tuples, lists and dicts with identifiers for keys, and the program is one strict
+document in one spelling.
 Schema: torch/_export/serde/schema.py, version 8.20.
 """
 
@@ -20,17 +22,18 @@ from worker.inventory.zip_layout import read_members
 
 _UNPACKED_BYTES_MAX = 8 << 30
 _JSON_BYTES_MAX = 16 << 20
-_EXPRESSION_LENGTH_MAX = 2000
 _NODES_MAX = 200_000
 _PROGRAM = "models/model.json"
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _EMPTY = "data/sample_inputs/model.pt"
 _FIXED = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little", ".data/version": b"6\n"}
-_PAYLOADS = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
+_PAYLOADS = re.compile(r"data/(weights/weight|constants/tensor)_[0-9]{1,9}")
+_EXPRESSION = re.compile(r"[A-Za-z0-9_(),=' -]{1,2000}")
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}")
+# Names become identifiers in Python text that torch.fx writes and runs, keys of the arguments' tree as well.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _PATH = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.]{0,400})?")
-_SYMBOL = re.compile(r"[su]\d{1,9}")
+_SYMBOL = re.compile(r"[su][0-9]{1,9}")
 _DEVICE = re.compile(r"cpu|cuda")
 _TEXT = re.compile(r"[\x20-\x7e]{0,200}")
 _OPERATOR = re.compile(r"torch\.ops\.([A-Za-z_]\w{0,63})\.(\w{1,100}\.\w{1,60})", re.ASCII)
@@ -54,9 +57,26 @@ def inventory(data: Data) -> Inventory:
     inside = {name.partition("/")[2]: member.head for name, member in members.items()}
     for name, content in inside.items():
         _member(report, name, content)
+    _payloads(report, inside)
     if missing := {_PROGRAM, _EMPTY, *_CONFIGS, *_FIXED} - inside.keys():
         report.find("PT2-MALFORMED", "file", f"without the member {min(missing)}")
     return report
+
+
+def _payloads(report: Inventory, inside: dict[str, memoryview]) -> None:
+    """Each payload is what a configuration names, and each name stands in one of the two."""
+    named: dict[str, str] = {}
+    for config, folder in zip(_CONFIGS, ("data/weights/", "data/constants/"), strict=True):
+        try:
+            entries = json.loads(bytes(inside[config]))["config"]
+            paths = {name: folder + entry["path_name"] for name, entry in entries.items()}
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return  # which its shape has said
+        if twice := named.keys() & paths.keys():
+            report.find("PT2-MALFORMED", config, f"a weight and a constant of one name: {min(twice)}")
+        named |= paths
+    if set(named.values()) != {name for name in inside if _PAYLOADS.fullmatch(name)}:
+        report.find("PT2-MALFORMED", "file", "payloads that no configuration names, or that are not there")
 
 
 def _member(report: Inventory, name: str, content: memoryview) -> None:
@@ -154,8 +174,8 @@ def _wrong_target(value: Any) -> str:
 
 def _wrong_expression(value: Any) -> str:
     """Tell what is wrong with a symbolic expression: it must be calls of few functions on symbols and integers."""
-    if not isinstance(value, str) or len(value) > _EXPRESSION_LENGTH_MAX or not _TEXT.fullmatch(value[:200]):
-        return "too long, or no text"
+    if not isinstance(value, str) or not _EXPRESSION.fullmatch(value):
+        return "too long, or with characters that no expression has"
     try:
         tree = ast.parse(value, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -189,7 +209,9 @@ def _is_constant(node: ast.AST, value: object) -> bool:
 def _wrong_tree(value: Any) -> str:
     """Tell what is wrong with a tree specification: it must be of tuples, lists and dicts with text keys."""
     try:
-        version, tree = json.loads(value)
+        version, tree = document = json.loads(value)
+        if json.dumps(document) != value:
+            return "a tree specification in another spelling than torch's"
     except (TypeError, ValueError, RecursionError):
         return "not a tree specification"
     return "" if version == 1 and _is_tree(tree, 0) else "a tree of other types than tuples, lists and dicts"
@@ -209,7 +231,8 @@ def _is_tree(tree: Any, depth: int) -> bool:
         keys = json.loads(context)
     except (TypeError, ValueError, RecursionError):
         return False
-    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    plain = isinstance(keys, list) and all(isinstance(key, str) and _NAME.fullmatch(key) for key in keys)
+    return plain and len(set(keys)) == len(keys) == len(children) and json.dumps(keys) == context
 
 
 _INT, _BOOL, _FLOAT = "an integer", "true or false", "a number"
@@ -333,7 +356,7 @@ _CONFIG_SHAPE = Fields(
             _PATH,
             Fields(
                 {
-                    "path_name": re.compile(r"(weight|tensor)_\d+"),
+                    "path_name": re.compile(r"(weight|tensor)_[0-9]{1,9}"),
                     "is_param": _BOOL,
                     "use_pickle": "false",
                     "tensor_meta": _tensor_meta(_FIXED_SIZE),

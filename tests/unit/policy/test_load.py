@@ -224,3 +224,21 @@ def test_profiles_extend_one_level_only(folder: Path) -> None:
     extend(folder, "", name="deeper", base="mine")
     with pytest.raises(PolicyFileError, match="extends another itself"):
         load_policy("deeper", folder=folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["[replay]\natol_max = nan\n", "[replay]\nrtol_max = inf\n", "[ceilings]\ncpus = nan\n"]
+)
+def test_a_number_that_is_none_is_refused(folder: Path, text: str) -> None:
+    """It would be neither more nor less than the one that it stands in for."""
+    extend(folder, text)
+    with pytest.raises(PolicyFileError, match="finite"):
+        load_policy("mine", folder=folder)
+
+
+def test_an_extending_profile_cannot_let_the_loader_make_more(folder: Path) -> None:
+    text = (FOLDER / "operators/onnx.toml").read_text()
+    (folder / "operators/more.toml").write_text(text.replace("[[rule]]", "[[rule]]\nloader_makes = true", 1))
+    extend(folder, 'operators = ["more", "torchscript", "pt2"]\n')
+    with pytest.raises(PolicyFileError, match="loader may make"):
+        load_policy("mine", folder=folder)

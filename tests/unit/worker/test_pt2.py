@@ -188,6 +188,15 @@ CALL = "graph_module.module_call_graph.0.signature"
         (f"{CALL}.out_spec", spec(tree("builtins.dict", '[{"__enum__": true, "fqn": "os:x"}]')), "PT2-TREE"),
         (f"{CALL}.out_spec", spec(tree("builtins.dict", "null")), "PT2-TREE"),
         (f"{CALL}.out_spec", spec(tree("builtins.tuple", "[]")), "PT2-TREE"),
+        (f"{CALL}.in_spec", spec(tree("builtins.dict", '["x, y: exec(1)"]', LEAF)), "PT2-TREE"),
+        (f"{CALL}.in_spec", spec(tree("builtins.dict", '["x.y"]', LEAF)), "PT2-TREE"),
+        (f"{CALL}.in_spec", spec(tree("builtins.dict", '["x", "x"]', LEAF, LEAF)), "PT2-TREE"),
+        (f"{CALL}.in_spec", spec(tree("builtins.dict", '["x"]')), "PT2-TREE"),
+        (f"{CALL}.in_spec", spec(tree("builtins.dict", '["x" ]', LEAF)), "PT2-TREE"),
+        (f"{CALL}.in_spec", spec(LEAF).replace("{", '{"type": "builtins.list", '), "PT2-TREE"),
+        (f"{CALL}.forward_arg_names", ["x: exec(1)"], "PT2-SCHEMA"),
+        (f"{CALL}.forward_arg_names", ["x.y"], "PT2-SCHEMA"),
+        (f"{NODE}.name", "x.y", "PT2-SCHEMA"),
     ],
 )
 def test_what_loading_would_run_or_look_up_is_a_finding(path: str, value: Any, finding: str) -> None:
@@ -216,6 +225,10 @@ def test_what_loading_would_run_or_look_up_is_a_finding(path: str, value: Any, f
         ("Max(Integer(1), evil=Integer(1))", False),
         ("", False),
         ("(" * 500, False),
+        ("Integer(1) # a remark", False),
+        ("Integer(1\n)", False),
+        ('Symbol("s77")', False),
+        ("Symbol('s\u0661')", False),
         ("Add(" * 400 + ")" * 400, False),
         ("Max(Integer(1), " + "Integer(1), " * 200 + ")", False),
     ],
@@ -227,6 +240,13 @@ def test_an_expression_is_arithmetic_over_sizes(expression: str, plain: bool) ->
 
 def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in members().items() if key != name}
+
+
+def colliding() -> dict[str, Any]:
+    """Return a constant by the name of a weight."""
+    config: Any = copy.deepcopy(WEIGHTS)
+    config["config"]["w"]["path_name"] = "tensor_0"
+    return {"data/constants/model_constants_config.json": config, "data/constants/tensor_0": bytes(16)}
 
 
 def pickled() -> dict[str, Any]:
@@ -250,6 +270,9 @@ def pickled() -> dict[str, Any]:
         (lambda: without("data/sample_inputs/model.pt"), "PT2-MALFORMED"),
         (lambda: without("byteorder"), "PT2-MALFORMED"),
         (pickled, "PT2-PICKLE"),
+        (lambda: members() | {"data/weights/weight_1": b""}, "PT2-MALFORMED"),
+        (lambda: without("data/weights/weight_0"), "PT2-MALFORMED"),
+        (lambda: members() | colliding(), "PT2-MALFORMED"),
         (lambda: members() | {"models/model.json": json.dumps(program()).encode()}, "PT2-FORM"),
         (lambda: members() | {"models/model.json": b'{"guards_code":[],"guards_code":["x"]}'}, "PT2-FORM"),
         (lambda: members() | {"models/model.json": b"[NaN]"}, "PT2-FORM"),

@@ -40,6 +40,14 @@ def arrays():
         ("promises more", header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000,)}")),
         ("holds more", npy(numpy.zeros(3)) + b"x"),
         ("a header that is evaluated", header("__import__('os')")),
+        (
+            "a remark in the header",
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } # x", body=bytes(4)),
+        ),
+        (
+            "a key twice",
+            header("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", body=bytes(4)),
+        ),
         ("a negative size", header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}")),
         ("another version", header("{}", version=b"\x09\x00")),
         ("no array in the archive", npz(("a.npy", b"text"))),
@@ -73,9 +81,9 @@ def arrow(table, **options):
     return out.getvalue()
 
 
-def as_parquet(table, **options):
+def as_parquet(table, *, write_statistics=False, **options):
     out = io.BytesIO()
-    parquet.write_table(table, out, **options)
+    parquet.write_table(table, out, write_statistics=write_statistics, **options)
     return out.getvalue()
 
 
@@ -119,9 +127,25 @@ def elsewhere(table):
     """Return a Parquet file of a footer alone, whose columns lie in another file."""
     whole, out = io.BytesIO(), io.BytesIO()
     collected = []
-    parquet.write_table(table, whole, metadata_collector=collected)
+    parquet.write_table(table, whole, metadata_collector=collected, write_statistics=False)
     collected[0].set_file_path("other.parquet")
     collected[0].write_metadata_file(out)
+    return out.getvalue()
+
+
+def noted_batch():
+    out = io.BytesIO()
+    batch = pyarrow.record_batch({"a": [1]})
+    with ipc.new_file(out, batch.schema) as writer:
+        writer.write_batch(batch, custom_metadata={"note": "secret"})
+    return out.getvalue()
+
+
+def noted_footer():
+    out = io.BytesIO()
+    batch = pyarrow.record_batch({"a": [1]})
+    with ipc.new_file(out, batch.schema, metadata={"note": "secret"}) as writer:
+        writer.write_batch(batch)
     return out.getvalue()
 
 
@@ -169,6 +193,7 @@ def tables():
         ("an extension type in a struct", arrow(inside), arrow_load),
         ("metadata", arrow(noted), None),
         ("metadata of a column", arrow(field), None),
+        ("a column's name that steers a terminal", arrow(pyarrow.table({"\x1b[2J": [1]})), None),
         ("compressed", arrow(plain, options=ipc.IpcWriteOptions(compression="zstd")), None),
         ("offsets beyond the column", bytes(lies), None),
         ("a batch that only the stream has", moved, stream_and_file),
@@ -182,14 +207,22 @@ def tables():
         ("more columns than allowed", arrow(pyarrow.table({f"c{n}": [1] for n in range(10_001)})), None),
         ("lists in lists", arrow(nested(20)), None),
         ("a batch in the footer twice", repeated_batch(), stream_and_file),
+        ("a dictionary", arrow(pyarrow.table({"a": pyarrow.array(["x", "y"]).dictionary_encode()})), None),
+        ("metadata of a batch", noted_batch(), None),
+        ("metadata of the footer", noted_footer(), None),
+        ("bytes between columns", made.replace(b"xyyz" + bytes(4), b"xyyzABCD", 1), None),
     ):
         yield Sample("arrow", name, data, load, ".arrow")
     table = as_parquet(plain)
+    footer_size = struct.unpack_from("<i", table, len(table) - 8)[0]
     long = as_parquet(pyarrow.table({"a": list(range(77)), "b": list(range(77))}), use_dictionary=False)
     second = parquet.ParquetFile(io.BytesIO(long)).metadata.row_group(0).column(1).data_page_offset
     for name, data, load in (
         ("an extension type", as_parquet(known), parquet_load),
         ("an extension type in a struct", as_parquet(inside), parquet_load),
+        ("statistics", as_parquet(plain, write_statistics=True), None),
+        ("a column's name that steers a terminal", as_parquet(pyarrow.table({"\x1b[2J": [1]})), None),
+        ("bytes behind the footer", table[:-8] + b"secret" + struct.pack("<i", footer_size + 6) + b"PAR1", None),
         ("metadata", as_parquet(noted), None),
         ("metadata of a column", as_parquet(field), None),
         ("a page index", as_parquet(plain, write_page_index=True), None),

@@ -114,6 +114,23 @@ def sparse(made):
 EVIL = (("", 20), ("evil", 1))
 
 
+def two_values(made):
+    both = made.graph.initializer.add()
+    both.CopyFrom(helper.make_tensor("w", TensorProto.FLOAT, [2], [0.0, 0.0]))
+    both.raw_data = bytes(8)
+
+
+def two_kinds(made):
+    node = helper.make_node("LeakyRelu", ["x"], ["z"], alpha=1.0)
+    node.attribute[0].i = 7
+    made.graph.node.append(node)
+
+
+def one_name(made):
+    for number in (0.0, 1.0):
+        made.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT, [1], [number]))
+
+
 def samples():
     loop = helper.make_graph([], "body", [], [])
     models = {
@@ -142,6 +159,12 @@ def samples():
         "IR 99": changed(lambda m: setattr(m, "ir_version", 99)),
         "ten megabytes of metadata": changed(lambda m: m.metadata_props.add(key="a", value="b" * (10 << 20))),
         "documentation": changed(lambda m: setattr(m.graph.node[0], "doc_string", "/home")),
+        "a tensor with two values": changed(two_values),
+        "an attribute of two kinds": changed(two_kinds),
+        "two tensors of one name": changed(one_name),
+        "a note on a value": changed(lambda m: setattr(m.graph.input[0].type, "denotation", "secret")),
+        "a note on quantisation": changed(lambda m: m.graph.quantization_annotation.add(tensor_name="secret")),
+        "a long word on who made it": changed(lambda m: setattr(m, "producer_version", "x" * 200)),
         "random output": model(helper.make_node("RandomNormalLike", ["x"], ["y"])),
         "external data upwards": changed(external("../../etc/passwd")),
         "external data by an absolute path": changed(external("/etc/passwd")),

@@ -166,6 +166,19 @@ def exports():
             [1, spec | {"children_spec": [{"type": None, "context": None, "children_spec": []}]}]
         )
 
+    def key(document):
+        leaf = {"type": None, "context": None, "children_spec": []}
+        empty = {"type": "builtins.tuple", "context": "null", "children_spec": []}
+        arguments = {"type": "builtins.tuple", "context": "null", "children_spec": [leaf]}
+        keys = {
+            "type": "builtins.dict",
+            "context": json.dumps([f'k, f:exec(bytes.fromhex("{MARK.encode().hex()}"))']),
+            "children_spec": [empty],
+        }
+        call = document["graph_module"]["module_call_graph"][0]["signature"]
+        root = {"type": "builtins.tuple", "context": "null", "children_spec": [arguments, keys]}
+        call.update(forward_arg_names=None, in_spec=json.dumps([1, root]))
+
     def pickled_weight(members):
         document = json.loads(members[WEIGHTS])
         for meta in document["config"].values():
@@ -185,6 +198,8 @@ def exports():
         ("a range that is evaluated", with_program(ranges)),
         ("guards", with_program(lambda d: d.update(guards_code=[MARK]))),
         ("a tree that imports", with_program(tree)),
+        ("an argument's name that is code", with_program(key)),
+        ("a weight that nothing names", edited(plain, lambda m: m.update({"data/weights/weight_9": b"secret"}))),
         ("a target in Python", with_program(node(target="torch.os.mkdir"))),
         ("a target that there is not", with_program(node(target="torch.ops.evil.run.default"))),
         ("an operator that writes", with_program(node(target="torch.ops.aten.from_file.default"))),
