@@ -5,12 +5,14 @@ import re
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policy.decision import operator_denial
 from policy.errors import PolicyFileError
-from policy.load import FOLDER, load_policy
+from policy.load import FOLDER, load_policy, parse_policy
+from tests.unit.policy.test_plugins import ONNX as PLUGIN
 
 
 @pytest.fixture
@@ -242,3 +244,51 @@ def test_an_extending_profile_cannot_let_the_loader_make_more(folder: Path) -> N
     extend(folder, 'operators = ["more", "torchscript", "pt2"]\n')
     with pytest.raises(PolicyFileError, match="loader may make"):
         load_policy("mine", folder=folder)
+
+
+def write_plugin(folder: Path, rule: dict[str, Any]) -> None:
+    """Write a plugin's file, `mine.toml`."""
+    plain = [f"{key} = {json.dumps(value)}" for key, value in rule.items() if not isinstance(value, dict | date)]
+    tables = [
+        f"[{key}]\n" + "\n".join(f'{name} = "{text}"' for name, text in value.items())
+        for key, value in rule.items()
+        if isinstance(value, dict)
+    ]
+    (folder / "plugins/mine.toml").write_text("\n".join([*plain, "reviewed = 2026-11-24", *tables]))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("profiles/standard.toml", '"onnx-bounded"', '"absent"', "cannot read policy file absent.toml"),
+        ("operators/onnx.toml", "[[rule]]", "[[rule", r"malformed: onnx.toml: Expected"),
+        ("profiles/standard.toml", "onnx_opset", 'plugins = ["mine"]\nonnx_opset', "names itself 'twice-ort'"),
+    ],
+)
+def test_each_fault_of_a_file_is_said_for_itself(folder: Path, name: str, old: str, new: str, message: str) -> None:
+    write_plugin(folder, PLUGIN)
+    change(folder, name, old, new)
+    with pytest.raises(PolicyFileError, match=message):
+        load_policy("standard", folder=folder)
+
+
+def test_a_plugin_is_read_from_its_file(folder: Path) -> None:
+    write_plugin(folder, PLUGIN | {"name": "mine"})
+    change(folder, "profiles/standard.toml", "onnx_opset", 'plugins = ["mine"]\nonnx_opset')
+    assert load_policy("standard", folder=folder).plugins["mine"].sha256 == PLUGIN["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "has profile, operators, plugins and seccomp"),
+        ([], "has profile, operators, plugins and seccomp"),
+        ({"profile": {}, "operators": {}, "plugins": {}, "seccomp": "", "x": 1}, "has profile, operators"),
+        ({"profile": {}, "operators": [], "plugins": {}, "seccomp": ""}, "operators by format"),
+        ({"profile": {}, "operators": {}, "plugins": [], "seccomp": ""}, "plugins by name"),
+        ({"profile": {}, "operators": {}, "plugins": {}, "seccomp": {}}, "seccomp as text"),
+    ],
+)
+def test_each_fault_of_a_recorded_policy_is_said_for_itself(document: object, message: str) -> None:
+    with pytest.raises(PolicyFileError, match=message):
+        parse_policy(document)

@@ -323,9 +323,18 @@ def test_a_program_may_have_so_many_nodes(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen(members())[1] == {"PT2-SCHEMA"}
 
 
+def test_a_constant_by_the_name_of_a_weight_is_found_for_itself() -> None:
+    wire = pt2.inventory(archive(members() | colliding())).to_wire()
+    assert [f["detail"] for f in wire["findings"]] == [
+        "a weight and a constant of one name: w",
+        "payloads that no configuration names, or that are not there",
+    ]
+
+
 def test_two_top_folders_are_a_finding() -> None:
     out = io.BytesIO(archive(members()))
     with zipfile.ZipFile(out, "a") as target:
         target.writestr("other/data/weights/weight_1", b"")
-    assert "PT2-MALFORMED" in {f["id"] for f in pt2.inventory(out.getvalue()).to_wire()["findings"]}
+    details = [f["detail"] for f in pt2.inventory(out.getvalue()).to_wire()["findings"]]
+    assert "members do not share one top folder" in details
     assert {f["id"] for f in pt2.inventory(out.getvalue()[:-1]).to_wire()["findings"]} == {"PT2-MALFORMED"}
