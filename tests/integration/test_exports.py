@@ -1,10 +1,19 @@
 """No false denial: what PyG exports of its usual layers is released, in every format, and replayed on other graphs."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration.conftest import Host
 
+LIMITS = {"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128}
 MODELS = ("GCN", "GraphSAGE mean", "GraphSAGE max", "GAT", "GATv2", "GIN", "TransformerConv")
+
+
+def check_released(host: Host, job: Path) -> None:
+    done, _ = host.run(job)
+    assert done.json.get("findings") == [], done.json
+    assert done.code == 0, done.stderr
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -17,11 +26,9 @@ def test_an_honest_export_is_released(host: Host, model: str) -> None:
         {"name": "vectors.npz", "role": "test-vectors"},
         params={"model": model},
         seed=7,
-        limits={"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128},
+        limits=LIMITS,
     )
-    done, _ = host.run(job)
-    assert done.json.get("findings") == [], done.json
-    assert done.code == 0, done.stderr
+    check_released(host, job)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max", "add"])
@@ -33,11 +40,9 @@ def test_a_network_that_pools_over_graphs_is_released(host: Host, pool: str) -> 
         {"name": "vectors.npz", "role": "test-vectors"},
         params={"pool": pool},
         seed=7,
-        limits={"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128},
+        limits=LIMITS,
     )
-    done, _ = host.run(job)
-    assert done.json.get("findings") == [], done.json
-    assert done.code == 0, done.stderr
+    check_released(host, job)
 
 
 def test_a_trace_that_holds_for_one_size_only_is_not_exported(host: Host) -> None:

@@ -76,3 +76,26 @@ def test_how_a_script_ends_is_how_its_job_ends(host: Host, script: str, code: in
     done, _ = host.run(host.script_job(script, {"name": "a.txt"}))
     assert done.code == code, done.stderr
     assert words in done.json["outcome"]["reason"]
+
+
+def test_an_inventory_within_its_bounds_passes_and_beyond_each_denies_its_artifact(host: Host) -> None:
+    job = host.script_job(
+        "inventory_bounds",
+        {"name": "seen.json", "role": "report"},
+        limits={"memory_bytes": 3 << 30, "wall_seconds": 120, "pids": 128},
+    )
+    done, target = host.run(job)
+    assert done.code == 0, (done.json.get("outcome"), done.stderr)
+    seen = json.loads((target / "artifacts/seen.json").read_text())
+    beyond = {
+        "cpu": "more than 1 CPU seconds",
+        "wall": "too long",
+        "memory": "ended with status",
+        "report": "10000 bytes",
+    }
+    for bound, words in beyond.items():
+        assert seen.pop(f"{bound}, within") == []
+        (finding,) = seen.pop(f"{bound}, beyond")
+        assert finding.startswith("INVENTORY-FAILED")
+        assert words in finding
+    assert seen == {"together": [False] * 9 + [True] * 3}
