@@ -36,11 +36,13 @@ from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import claim_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
+from executor.statements import chain_of
 from executor.transfer.inputs import InputStore, lay_out_code, locate
 from executor.transfer.quarantine import Artifact
+from executor.trust import open_host_signer
 from executor.verdict import decision_wire
 from signing.errors import SigningError
-from signing.local import LocalTrustDomain, open_or_create
+from signing.signer import Signer
 from signing.verify import Verified
 
 _METRICS_MAX = 256
@@ -163,7 +165,7 @@ class Run:
         context = self._context
         try:
             check_target(self._target)
-            domain = open_or_create(context.home.trust, now=context.now())
+            signer = open_host_signer(context.home, now=context.now())
             recover(context.engine, context.home, now=context.now)
             admitted = admit(context.engine, self._plan)
             self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
@@ -173,7 +175,7 @@ class Run:
         except OSError as err:
             raise HostError(f"the host failed: {err.strerror or err}") from err
         try:
-            status = self._run(folder, log_folder, admitted, domain)
+            status = self._run(folder, log_folder, admitted, signer)
         finally:
             if "record" not in self._report:
                 self._take_back()  # without a record there is no release either
@@ -202,7 +204,7 @@ class Run:
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
         return result_wire(shown, status)
 
-    def _run(self, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain) -> Status:
+    def _run(self, folder: Path, log_folder: Path, admitted: Admitted, signer: Signer) -> Status:
         """Go the journey and record how it ended, however it ended."""
         try:
             self._lay_out_inputs(folder)
@@ -215,35 +217,33 @@ class Run:
                 context=self._context,
                 events=self._events,
             )
-            status = self._journey(stages, folder, log_folder, admitted, domain)
+            status = self._journey(stages, folder, log_folder, admitted, signer)
         except gate.DeniedError as err:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
         except (ExecutorError, SigningError) as err:
             self._take_back()
-            self._fail(err, log_folder, domain)
+            self._fail(err, log_folder, signer)
             raise
         except OSError as err:
             self._take_back()
             known = HostError(f"the host failed: {err.strerror or err}")
-            self._fail(known, log_folder, domain)
+            self._fail(known, log_folder, signer)
             raise known from err
-        self._record(log_folder, status, domain)
+        self._record(log_folder, status, signer)
         return status
 
-    def _fail(self, error: ExecutorError | SigningError, log_folder: Path, domain: LocalTrustDomain) -> None:
+    def _fail(self, error: ExecutorError | SigningError, log_folder: Path, signer: Signer) -> None:
         """Record an error, and have it say where."""
         self._report["error"] = error_wire(error)
         error.run_id, error.record = self._run_id, str(log_folder / RECORD)
         try:
-            self._record(log_folder, status_of(error), domain, result=failure_wire(error))
+            self._record(log_folder, status_of(error), signer, result=failure_wire(error))
         except SigningError:
             error.record = ""
             raise
 
-    def _journey(
-        self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, domain: LocalTrustDomain
-    ) -> Status:
+    def _journey(self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, signer: Signer) -> Status:
         try:
             result, artifacts = stages.run_job(log_folder)
         finally:
@@ -273,7 +273,7 @@ class Run:
             approved,
             content,
             target=self._target,
-            domain=domain,
+            signer=signer,
             now=self._context.now,
             before_naming=before_naming,
         )
@@ -291,11 +291,12 @@ class Run:
 
     def _content(self, result: RunResult, inspected: Inspected, engine: EngineInfo) -> ReleaseContent:
         plan, inventories = self._plan, inspected.inventories
+        record = {**self._report, "plan": plan.to_wire()}
+        chain = chain_of(record)
         return ReleaseContent(
-            run_id=self._run_id,
+            record=record,
+            chain=chain,
             formats={a.name: a.format for a in inventories.artifacts},
-            plan=plan.to_wire(),
-            decision=self._report["decision"],
             details=manifest_details(
                 plan,
                 engine=engine,
@@ -310,6 +311,7 @@ class Run:
                 egress=self._report.get("egress"),
                 started=self._started,
                 finished=self._context.now(),
+                chain=chain,
             ),
         )
 
@@ -389,7 +391,7 @@ class Run:
         )
 
     def _record(
-        self, log_folder: Path, status: Status, domain: LocalTrustDomain, *, result: Mapping[str, Any] | None = None
+        self, log_folder: Path, status: Status, signer: Signer, *, result: Mapping[str, Any] | None = None
     ) -> None:
         """Write and sign the record.
 
@@ -401,7 +403,7 @@ class Run:
             self._note_end(log_folder, status, result=result)
         record, now = self._record_wire(status), self._context.now()
         try:
-            path = write_record(log_folder, record, domain=domain, now=now)
+            path = write_record(log_folder, record, signer=signer, now=now)
         except (OSError, SigningError) as err:
             raise SigningError(f"the run's record could not be written and signed: {log_folder}") from err
         self._report["record"] = str(path)

@@ -12,9 +12,10 @@ from images.errors import LockError
 from images.lock import load_lock
 from policy.errors import PolicyError
 from policy.load import load_policy
+from signing.choice import mode_of
 
 PROXY_IMAGE = "egress"
-SIGNER = "local"  # who signs records and releases
+_SIGNERS = {"local": "the local trust domain", "keyless": "Sigstore's services", "key": "a bare key"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ def prepare(job_file: Path, *, home: Home) -> Prepared:
     if spec.code:
         code = read_code(outside_of(job_file.parent / spec.code.path, home.root, what="code"), spec.code.entry)
     plan = plan_job(spec, code=(code.sha256, code.entry) if code else None)
+    _check_signer(plan, home)
     for name, item in spec.inputs.items():
         outside_of(locate(item.uri, job_file.parent), home.root, what=f"input {name!r}")
     return Prepared(spec=spec, base=job_file.parent, code=code, plan=plan)
@@ -59,14 +61,18 @@ def plan_job(spec: JobSpec, *, code: tuple[str, str] | None = None) -> LaunchPla
         policy = load_policy(spec.profile)
     except PolicyError as err:
         raise RequestError(f"cannot use profile {spec.profile!r}: {err.message}", hint=err.hint) from err
-    if SIGNER not in policy.profile.signers:
-        raise RequestError(
-            f"profile {spec.profile!r} does not let the local trust domain sign",
-            hint=f"it wants one of: {', '.join(policy.profile.signers)}",
-        )
     try:
         image = load_lock(spec.image)
         proxy_image = load_lock(PROXY_IMAGE) if policy.profile.network == "allowlist" else None
     except LockError as err:
         raise ImageMismatchError(err.message, hint=err.hint) from err
     return plan_launch(spec, image=image, policy=policy, code=code, proxy_image=proxy_image)
+
+
+def _check_signer(plan: LaunchPlan, home: Home) -> None:
+    mode, profile = mode_of(home.root / "trust"), plan.policy.profile
+    if mode not in profile.signers:
+        raise RequestError(
+            f"profile {profile.name!r} does not let {_SIGNERS[mode]} sign",
+            hint=f"it wants one of: {', '.join(profile.signers)}; see `executor trust init`",
+        )

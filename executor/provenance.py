@@ -1,7 +1,7 @@
 """What a release says of its own making: the manifest's details and the SLSA v1 provenance. Pure."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from executor import __version__
@@ -9,6 +9,7 @@ from executor.inspection import Inventories, Replays
 from executor.plan import LaunchPlan
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.session import RunResult
+from executor.statements import Chain, parents, stamp
 
 BUILD_TYPE = "urn:sealed-executor:job:v1"
 
@@ -57,10 +58,17 @@ def slsa_provenance(
     egress: Mapping[str, Any] | None,
     started: datetime,
     finished: datetime,
+    chain: Chain,
 ) -> dict[str, Any]:
-    """Return the predicate of SLSA provenance v1 (slsa.dev/spec/v1.1/provenance)."""
+    """Return the predicate of SLSA provenance v1 (slsa.dev/spec/v1.1/provenance).
+
+    The statements before it are named where it has places for them: the request is what the build depended on, what
+    the sandbox saw and what was decided are by-products.
+    """
+    request, *after = parents("provenance", chain)
     wire = plan.to_wire()
     dependencies = [
+        request,
         {
             "name": "image",
             "uri": f"pkg:oci/{plan.image.name}",
@@ -70,7 +78,7 @@ def slsa_provenance(
         {"name": "policy", "digest": {"sha256": plan.policy.digest}},
         *({"name": f"input/{name}", "digest": {"sha256": digest}} for name, digest in plan.inputs.items()),
     ]
-    byproducts = [{"name": "usage", "annotations": result.usage.to_wire()}]
+    byproducts = [*after, {"name": "usage", "annotations": result.usage.to_wire()}]
     if plan.egress is not None:
         proxy = plan.egress.image
         dependencies += [
@@ -97,11 +105,7 @@ def slsa_provenance(
                 "id": f"urn:sealed-executor:builder:{plan.job.runtime}:network-{plan.job.network}:v1",
                 "version": {"sealed-executor": __version__},
             },
-            "metadata": {"invocationId": run_id, "startedOn": _stamp(started), "finishedOn": _stamp(finished)},
+            "metadata": {"invocationId": run_id, "startedOn": stamp(started), "finishedOn": stamp(finished)},
             "byproducts": byproducts,
         },
     }
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

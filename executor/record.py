@@ -1,27 +1,33 @@
-"""The run record: written and signed for every run that was admitted, releases, denials and failures alike."""
+"""The run record: written and signed for every run that was admitted, releases, denials and failures alike.
 
-import os
+Beside it lie the statements of the run, as far as it came, and the record's own statement names each of them.
+"""
+
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from executor.statements import chain_of
+from signing.chain import parent
 from signing.encoding import canonical_json, sha256_hex
-from signing.local import LocalTrustDomain
-from signing.manifest import BUNDLE_SUFFIX
+from signing.files import write_whole
+from signing.manifest import ATTESTATIONS, BUNDLE_SUFFIX, stage_path
+from signing.signer import Signer
 from signing.statement import PREDICATE_RECORD, Statement
 
 SCHEMA = "executor.record/v1"
 RECORD = "record.json"
+_MODE = 0o600
 
 
-def write_record(folder: Path, record: Mapping[str, Any], *, domain: LocalTrustDomain, now: datetime) -> Path:
-    """Write a record and its signature bundle.
+def write_record(folder: Path, record: Mapping[str, Any], *, signer: Signer, now: datetime) -> Path:
+    """Write a record, the run's statements and their signature bundles.
 
     Args:
         folder: The run's folder in the log. A record without a signature, left by an executor that died, is replaced.
         record: Plain JSON; the schema is added here.
-        domain: Signs it.
+        signer: Signs it.
         now: Time of signing.
 
     Returns:
@@ -32,29 +38,22 @@ def write_record(folder: Path, record: Mapping[str, Any], *, domain: LocalTrustD
     """
     data = canonical_json({"schema": SCHEMA, **record})
     path = folder / RECORD
-    _put(path, data)
-    claim = {"run_id": record["run_id"], "status": record["status"]}
-    statement = Statement(subjects={RECORD: sha256_hex(data)}, predicate_type=PREDICATE_RECORD, predicate=claim)
-    with domain.signer(now=now) as signer:
-        _put(folder / f"{RECORD}{BUNDLE_SUFFIX}", signer.sign(statement).to_bytes())
+    write_whole(path, data, mode=_MODE)
+    chain = chain_of(record)
+    claim = {
+        "run_id": record["run_id"],
+        "status": record["status"],
+        "parents": [parent(stage, statement) for stage, statement in chain.items()],
+    }
+    own = Statement(subjects={RECORD: sha256_hex(data)}, predicate_type=PREDICATE_RECORD, predicate=claim)
+    *bundles, last = signer.sign([*chain.values(), own], now=now)
+    (folder / ATTESTATIONS).mkdir(mode=0o700, exist_ok=True)
+    for stage, bundle in zip(chain, bundles, strict=True):
+        write_whole(folder / stage_path(stage), bundle.to_bytes(), mode=_MODE)
+    write_whole(folder / f"{RECORD}{BUNDLE_SUFFIX}", last.to_bytes(), mode=_MODE)
     return path
 
 
 def is_recorded(folder: Path) -> bool:
     """Whether a run's folder holds a record with its signature, which is the last to be written."""
     return (folder / f"{RECORD}{BUNDLE_SUFFIX}").exists()
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write a whole file or none."""
-    staged = path.with_name(f"{path.name}.partial")
-    with staged.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

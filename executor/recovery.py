@@ -19,8 +19,8 @@ from executor.release import staging_path
 from executor.runs import Runs, StoredRun
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import sweep, this_process
+from executor.trust import open_host_signer
 from signing.errors import SigningError
-from signing.local import open_or_create
 from signing.manifest import MANIFEST
 
 _SETTLE_SECONDS = 60.0
@@ -116,6 +116,6 @@ def _see_recorded(record: Mapping[str, Any], folder: Path, home: Home, *, now: C
         folder.mkdir(mode=0o700, exist_ok=True)
         if is_recorded(folder) and json.loads((folder / RECORD).read_bytes())["status"] == record["status"]:
             return
-        write_record(folder, record, domain=open_or_create(home.trust, now=now()), now=now())
+        write_record(folder, record, signer=open_host_signer(home, now=now()), now=now())
     except (SigningError, OSError, ValueError, KeyError) as err:
         raise HostError(f"the record of run {record['run_id']} could not be written and signed: {folder}") from err

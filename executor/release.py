@@ -3,7 +3,6 @@
 Complete or absent: until the last rename nothing exists under the release's name.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,15 +13,28 @@ from typing import Any
 
 from executor.errors import HostError, RequestError
 from executor.gate import Approved
-from signing.domain import TRUSTED_ROOT
+from executor.statements import Chain, parents, summary
+from executor.transfer.quarantine import Artifact
+from signing.bundle import Bundle
+from signing.chain import PREDICATE_OF
 from signing.encoding import canonical_json, sha256_hex
-from signing.local import LocalSigner, LocalTrustDomain
-from signing.manifest import BUNDLE_SUFFIX, CHECKSUMS, MANIFEST, PROVENANCE, Manifest, ManifestFile
-from signing.statement import PREDICATE_ARTIFACT, PREDICATE_MANIFEST, PREDICATE_PROVENANCE, Statement
-from signing.trust import load_trust_root
-from signing.verify import Expectations, Verified, verify_release
+from signing.layout import for_each, hash_stream
+from signing.manifest import (
+    ARTIFACTS,
+    CHECKSUMS,
+    DECISION,
+    FILE_MODE,
+    FOLDER_MODE,
+    MANIFEST,
+    PLAN,
+    Manifest,
+    ManifestFile,
+    stage_path,
+)
+from signing.signer import Signer
+from signing.statement import PREDICATE_ARTIFACT, Statement
+from signing.verify import Verified, artifact_claim, verify_release
 
-_CHUNK = 1 << 20
 _MEDIA_TYPES = {
     "onnx": "application/onnx",
     "torchscript": "application/x-torchscript",
@@ -37,20 +49,23 @@ class ReleaseContent:
     """What goes into a release beside the artifacts.
 
     Attributes:
-        run_id: The run.
+        record: The run's record so far, with its plan and its decision.
+        chain: The statements of the run so far: request, sandbox and decision.
         formats: Recognised format by artifact name.
-        plan: The launch plan's recorded form.
-        decision: The decision's recorded form.
         details: For the manifest.
         provenance: SLSA v1 predicate.
     """
 
-    run_id: str
+    record: Mapping[str, Any]
+    chain: Chain
     formats: Mapping[str, str]
-    plan: Mapping[str, Any]
-    decision: Mapping[str, Any]
     details: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return str(self.record["run_id"])
 
 
 def check_target(target: Path) -> None:
@@ -79,7 +94,7 @@ def release(
     content: ReleaseContent,
     *,
     target: Path,
-    domain: LocalTrustDomain,
+    signer: Signer,
     now: Callable[[], datetime],
     before_naming: Callable[[Verified], None],
 ) -> Verified:
@@ -89,7 +104,7 @@ def release(
         approved: The gate's word.
         content: What is recorded beside the artifacts.
         target: Where it shall be. Must not exist.
-        domain: Signs it.
+        signer: Signs it.
         now: The clock.
         before_naming: Told of the release when it is complete, verified and on the disk, and has no name yet.
 
@@ -98,14 +113,14 @@ def release(
         SigningError: It could not be signed, or does not verify.
     """
     staging = staging_path(target, content.run_id)
-    staging.mkdir(mode=0o755)
+    staging.mkdir()
     try:
+        staging.chmod(FOLDER_MODE)
         manifest = _stage(approved, content, staging)
-        with domain.signer(now=now()) as signer:
-            _sign(signer, manifest, content, staging)
-        trust = load_trust_root(domain.folder / TRUSTED_ROOT)
-        identity = domain.identity
-        verified = verify_release(staging, Expectations(trust=trust, subject=identity.subject, issuer=identity.issuer))
+        _sign(signer, manifest, content, staging, now=now())
+        # The consumer's own code; what was hashed while it was staged is not read once more.
+        hashed = {f.path: f.sha256 for f in manifest.artifacts}
+        verified = verify_release(staging, signer.expectations(), hashed=hashed)
         _sync(staging)
         before_naming(verified)
         _rename(staging, target)
@@ -122,64 +137,98 @@ def withdraw(target: Path, run_id: str) -> None:
 
 
 def _stage(approved: Approved, content: ReleaseContent, staging: Path) -> Manifest:
-    (staging / "artifacts").mkdir()
-    files = []
-    for artifact in approved.artifacts:
-        path = f"artifacts/{artifact.name}"
-        target = staging / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if _copy_hashed(artifact.path, target) != artifact.sha256:
-            raise HostError(f"artifact changed between collection and staging: {artifact.name}")
-        media_type = _MEDIA_TYPES.get(content.formats[artifact.name], "application/octet-stream")
-        files.append(
-            ManifestFile(
-                path=path, size=artifact.size, sha256=artifact.sha256, media_type=media_type, role=artifact.role
-            )
+    for folder in sorted({(staging / ARTIFACTS / a.name).parent for a in approved.artifacts}):
+        _make_folder(folder)
+    for_each(lambda a: _stage_artifact(a, staging / ARTIFACTS / a.name), approved.artifacts, size=lambda a: a.size)
+    files = [
+        ManifestFile(
+            path=f"{ARTIFACTS}/{artifact.name}",
+            size=artifact.size,
+            sha256=artifact.sha256,
+            media_type=_MEDIA_TYPES.get(content.formats[artifact.name], "application/octet-stream"),
+            role=artifact.role,
         )
-    for name, value in (("plan.json", content.plan), ("decision.json", content.decision)):
-        data = canonical_json(value)
-        _write(staging / name, data)
-        role = name.removesuffix(".json")
+        for artifact in approved.artifacts
+    ]
+    for path, name in ((PLAN, "plan"), (DECISION, "decision")):
+        data = canonical_json(content.record[name])
+        _write(staging / path, data)
         files.append(
-            ManifestFile(path=name, size=len(data), sha256=sha256_hex(data), media_type="application/json", role=role)
+            ManifestFile(path=path, size=len(data), sha256=sha256_hex(data), media_type="application/json", role=name)
         )
     ordered = tuple(sorted(files, key=lambda f: f.path))
     return Manifest(run_id=content.run_id, files=ordered, details=content.details)
 
 
-def _sign(signer: LocalSigner, manifest: Manifest, content: ReleaseContent, staging: Path) -> None:
+def _stage_artifact(artifact: Artifact, target: Path) -> None:
+    """Bring an artifact's bytes under its name in the release, and hash what lies there then.
+
+    Raises:
+        HostError: They are not those that were received.
+    """
+    try:
+        os.link(artifact.path, target)  # the quarantine's name for it goes with the run's folder
+    except OSError:  # another file system, or one that has no links
+        shutil.copyfile(artifact.path, target)
+    target.chmod(FILE_MODE)
+    with target.open("rb", buffering=0) as file:
+        if hash_stream(file, None) != artifact.sha256:
+            raise HostError(f"artifact changed between collection and staging: {artifact.name}")
+
+
+def _sign(signer: Signer, manifest: Manifest, content: ReleaseContent, staging: Path, *, now: datetime) -> None:
     raw = manifest.to_bytes()
     digest = sha256_hex(raw)
     _write(staging / MANIFEST, raw)
     _write(staging / CHECKSUMS, manifest.checksums())
+    chain = _complete_chain(manifest, digest, content, now)
+    own = [
+        Statement(
+            subjects={item.path: item.sha256},
+            predicate_type=PREDICATE_ARTIFACT,
+            predicate=artifact_claim(item, run_id=manifest.run_id, manifest_sha256=digest),
+        )
+        for item in manifest.artifacts
+        if item.path in manifest.own_bundles
+    ]
+    bundles = signer.sign([*chain.values(), *own], now=now)
+    paths = [*map(stage_path, chain), *manifest.own_bundles.values()]
+    for path, bundle in zip(paths, bundles, strict=True):
+        _write_bundle(staging / path, bundle)
 
-    def put(path: str, subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> None:
-        statement = Statement(subjects=subjects, predicate_type=predicate_type, predicate=predicate)
-        _write(staging / path, signer.sign(statement).to_bytes())
 
-    for item in manifest.files:
-        claim = {"run_id": manifest.run_id, "role": item.role, "size": item.size, "manifest_sha256": digest}
-        put(item.path + BUNDLE_SUFFIX, {item.path: item.sha256}, PREDICATE_ARTIFACT, claim)
-    subjects = {f.path: f.sha256 for f in manifest.files} | {MANIFEST: digest}
-    put(PROVENANCE, subjects, PREDICATE_PROVENANCE, content.provenance)
-    put(MANIFEST + BUNDLE_SUFFIX, {MANIFEST: digest}, PREDICATE_MANIFEST, {"run_id": manifest.run_id})
+def _complete_chain(manifest: Manifest, manifest_sha256: str, content: ReleaseContent, now: datetime) -> Chain:
+    """Add provenance, release and summary to what the run has said so far."""
+    chain = dict(content.chain)
+    everything = {f.path: f.sha256 for f in manifest.files} | {MANIFEST: manifest_sha256}
+    chain["provenance"] = Statement(
+        subjects=everything, predicate_type=PREDICATE_OF["provenance"], predicate=content.provenance
+    )
+    claim = {"run_id": manifest.run_id, "parents": parents("release", chain)}
+    chain["release"] = Statement(subjects=everything, predicate_type=PREDICATE_OF["release"], predicate=claim)
+    decided = {f.path: f.sha256 for f in manifest.artifacts} | {MANIFEST: manifest_sha256}
+    chain["summary"] = summary(content.record, chain, subjects=decided, verified=now)
+    return chain
 
 
-def _copy_hashed(source: Path, target: Path) -> str:
-    """Copy into a new file of the host's, hashing the bytes that are written."""
-    digest = hashlib.sha256()
-    with source.open("rb") as reader, target.open("xb") as writer:
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-    target.chmod(0o644)
-    return digest.hexdigest()
+def _make_folder(folder: Path) -> None:
+    """Make a folder with those above it that are missing, of the mode that a release's folders have."""
+    if not folder.parent.exists():
+        _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(FOLDER_MODE)  # whatever the umask is
+
+
+def _write_bundle(path: Path, bundle: Bundle) -> None:
+    if not path.parent.exists():
+        _make_folder(path.parent)
+    _write(path, bundle.to_bytes())
 
 
 def _write(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
-    path.chmod(0o644)
+    path.chmod(FILE_MODE)
 
 
 def _sync(folder: Path) -> None:

@@ -1,13 +1,13 @@
 """Names of a local trust domain: its files, and whom its certificates name. Shared by signer and verifier."""
 
-from dataclasses import dataclass
+from signing.value import Value
 
 TRUSTED_ROOT = "trusted_root.json"
+TRUST_DOCUMENT = "trust.json"
 DOMAIN_FILE = "domain.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Value):
     """Whom a certificate names: the subject's URI, and who vouched for it."""
 
     subject: str

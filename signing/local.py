@@ -1,329 +1,312 @@
-"""The local trust domain: a certificate authority, a certificate log key and a transparency log, on disk, no services.
+"""The local trust domain: certificate authority, certificate log key and transparency log, on disk, no services.
 
 Its bundles and its `trusted_root.json` are in Sigstore's standard forms, so stock Sigstore clients accept them. What it
 proves: the holder of this folder's keys vouched for these bytes. What it does not: who that was, or that nobody else
-has the keys. Keys are files of mode 0600; the log is appended under a lock.
+has the keys.
+
+Time is cut into epochs. Each has keys and a log of its own; rotation closes one and opens the next, and destroys the
+old keys. What a closed log held is part of the trust document, so that nothing can be added to the past, by whoever has
+the old keys. `domain.json` says which epochs there are and is written last; everything else follows from it.
 """
 
 import fcntl
-import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from signing import ecdsa, merkle
-from signing.bundle import Bundle, LogEntry, log_body
-from signing.certificate import (
-    OID_ISSUER_V1,
-    OID_ISSUER_V2,
-    OID_SCT_LIST,
-    SCT,
-    sct_list_extension,
-    sct_signed_data,
-    utf8_der,
+from signing import ecdsa
+from signing.authority import ca_certificate, issue, key_id, spki
+from signing.bundle import Bundle, ByCertificate, LogEntry, certificate_pem, envelope_sha256, log_body
+from signing.domain import DOMAIN_FILE, TRUST_DOCUMENT, identity_of
+from signing.encoding import canonical_json, encode_base64, pae
+from signing.epochs import (
+    Epoch,
+    epoch_folder,
+    load_ca,
+    read_epochs,
+    trust_is_written,
+    write_epochs,
+    write_trust,
 )
-from signing.domain import DOMAIN_FILE, TRUSTED_ROOT, Identity, identity_of
-from signing.encoding import canonical_json, encode_base64, pae, sha256_hex
 from signing.errors import TrustDomainError
+from signing.evidence import Expectations
+from signing.files import write_whole
+from signing.keys import is_encrypted, load_key, new_key, write_key
+from signing.log import DiskLog, Head
+from signing.note import checkpoint_text, signed_note
 from signing.statement import PAYLOAD_TYPE, Statement
+from signing.trust import load_trust_root
 
-_SCHEMA = "executor.trust-domain/v1"
-_CA_YEARS = 10
-_LEAF_MINUTES = 10
 _KEYS = ("ca", "ctlog", "tlog")
+_CLOCK_SLACK = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keys:
+    """The open epoch's keys."""
+
+    epoch: int
+    ca: x509.Certificate
+    private: dict[str, ec.EllipticCurvePrivateKey]
 
 
 class LocalTrustDomain:
-    """An existing trust domain. Make or open one with `open_or_create`."""
+    """An existing trust domain. Make or open one with `open_or_create`.
 
-    def __init__(
-        self, folder: Path, domain_id: str, keys: dict[str, ec.EllipticCurvePrivateKey], ca: x509.Certificate
-    ) -> None:
+    Args:
+        folder: Where it lies.
+        domain_id: Its id.
+        passphrase: What its keys are encrypted with at rest, or None.
+
+    Attributes:
+        identity: Whom its certificates name, in every epoch.
+    """
+
+    mode = "local"
+
+    def __init__(self, folder: Path, domain_id: str, *, passphrase: bytes | None) -> None:
         self.folder = folder
+        self.domain_id = domain_id
         self.identity = identity_of(domain_id)
-        self._keys = keys
-        self._ca = ca
-        self._log_id = _key_id(keys["tlog"])
-        self._origin = f"sealed-executor.local/{domain_id}"
+        self._passphrase = passphrase
+        self._keys: _Keys | None = None
 
-    @contextmanager
-    def signer(self, *, now: datetime) -> Iterator["LocalSigner"]:
-        """Give a signer with a fresh key and a certificate of ten minutes."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        yield LocalSigner(self, key, self._issue(key, now), now)
+    def sign(self, statements: Sequence[Statement], *, now: datetime) -> list[Bundle]:
+        """Sign statements under one certificate of ten minutes and log them under one checkpoint.
 
-    def _issue(self, key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
-        """Issue a leaf with an embedded SCT: signed once without it to get what the SCT covers, then with it."""
-        builder = _leaf_builder(key, self._ca, self.identity, now)
-        bare = builder.sign(self._keys["ca"], hashes.SHA256())
-        stamp = int(now.timestamp() * 1000)
-        issuer_key_hash = _sha256(_spki(self._keys["ca"].public_key()))
-        data = sct_signed_data(stamp, issuer_key_hash, bare.tbs_certificate_bytes)
-        signature = ecdsa.sign(self._keys["ctlog"], data)
-        sct = SCT(log_id=_key_id(self._keys["ctlog"]), timestamp_ms=stamp, signature=signature)
-        extension = x509.UnrecognizedExtension(OID_SCT_LIST, sct_list_extension(sct))
-        return builder.add_extension(extension, critical=False).sign(self._keys["ca"], hashes.SHA256())
+        Raises:
+            TrustDomainError: The domain cannot be used.
+        """
+        with _locked(self.folder, shared=True):
+            keys = self._open_keys()
+            key = new_key()
+            certificate = issue(
+                key.public_key(),
+                self.identity,
+                ca=keys.ca,
+                ca_key=keys.private["ca"],
+                log_key=keys.private["ctlog"],
+                now=now,
+            ).public_bytes(Encoding.DER)
+            pem = certificate_pem(certificate)
+            payloads = [statement.to_bytes() for statement in statements]
+            signatures = [ecdsa.sign(key, pae(PAYLOAD_TYPE, payload)) for payload in payloads]
+            bodies = [
+                log_body(envelope_sha256=envelope_sha256(p, s), payload=p, signature=s, certificate_pem=pem)
+                for p, s in zip(payloads, signatures, strict=True)
+            ]
+            entries = self._append(keys, bodies, now)
+        return [
+            Bundle(signer=ByCertificate(certificate=certificate, entry=entry), payload=payload, signature=signature)
+            for payload, signature, entry in zip(payloads, signatures, entries, strict=True)
+        ]
 
-    def append(self, body: bytes, *, now: datetime) -> LogEntry:
-        """Append to the log and return the entry with its proofs."""
-        with self._locked_log() as log:
-            leaves = _read_leaves(log)
-            index = len(leaves)
-            leaves.append(merkle.leaf_hash(body))
-            with (self.folder / "log/entries").open("ab") as entries:
-                entries.write(canonical_json({"index": index, "body": encode_base64(body)}) + b"\n")
-                entries.flush()
-                os.fsync(entries.fileno())
-            os.lseek(log, 0, os.SEEK_END)
-            os.write(log, leaves[-1])
-            os.fsync(log)
-        root, time = merkle.root_hash(leaves), int(now.timestamp())
-        promise = canonical_json(
-            {"body": encode_base64(body), "integratedTime": time, "logID": self._log_id.hex(), "logIndex": index}
-        )
-        return LogEntry(
-            index=index,
-            log_id=self._log_id,
-            integrated_time=time,
-            promise=ecdsa.sign(self._keys["tlog"], promise),
-            body=body,
-            proof=tuple(merkle.inclusion_proof(leaves, index)),
-            root=root,
-            size=len(leaves),
-            checkpoint=self._checkpoint(root, len(leaves)),
-        )
+    def expectations(self) -> Expectations:
+        """Return what a verifier insists on that trusts this domain and nobody else."""
+        trust = load_trust_root(self.folder / TRUST_DOCUMENT)
+        return Expectations(trust=trust, subject=self.identity.subject, issuer=self.identity.issuer)
 
-    def _checkpoint(self, root: bytes, size: int) -> str:
-        text = f"{self._origin}\n{size}\n{encode_base64(root)}\n"
-        signature = ecdsa.sign(self._keys["tlog"], text.encode())
-        return f"{text}\n\u2014 {self._origin} {encode_base64(self._log_id[:4] + signature)}\n"
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Return all epochs, the open one last."""
+        return read_epochs(self.folder)[1]
 
-    @contextmanager
-    def _locked_log(self) -> Iterator[int]:
-        descriptor = os.open(self.folder / "log/leaves", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def log(self, epoch: int) -> DiskLog:
+        """Return the transparency log of an epoch."""
+        return DiskLog(epoch_folder(self.folder, epoch) / "log")
+
+    def encrypted(self) -> bool:
+        """Whether the keys are encrypted at rest."""
+        return is_encrypted(epoch_folder(self.folder, self.epochs()[-1].number) / "ca.key")
+
+    def encrypt_keys(self) -> None:
+        """Have the open epoch's keys encrypted at rest from now on."""
+        with _locked(self.folder, shared=False):
+            keys = self._open_keys()
+            for name, key in keys.private.items():
+                write_key(epoch_folder(self.folder, keys.epoch) / f"{name}.key", key, passphrase=self._passphrase)
+
+    def rotate(self, *, now: datetime) -> Epoch:
+        """Close the open epoch as it is, and open a new one with keys and a log of its own.
+
+        Everything signed so far stays valid; nothing that the old keys sign from now on is.
+        """
+        with _locked(self.folder, shared=False):
+            size = self.log(self.epochs()[-1].number).head().size
+            return self._close(closed_size=size, end=_whole_second(now), reason="rotated", now=now)
+
+    def revoke(self, *, epoch: int, from_index: int, reason: str, now: datetime) -> Epoch:
+        """Let an epoch's log count only up to an entry; where it is the open one, close it and open a new one.
+
+        Args:
+            epoch: Whose log.
+            from_index: The first entry that is not to count any more. Those before it stay valid.
+            reason: For the record.
+            now: The clock.
+
+        Returns:
+            The open epoch.
+
+        Raises:
+            TrustDomainError: There is no such epoch, or its log has no such entry that counts.
+        """
+        with _locked(self.folder, shared=False):
+            found = next((e for e in self.epochs() if e.number == epoch), None)
+            if found is None:
+                raise TrustDomainError(f"there is no epoch {epoch}", hint="see `executor trust show`")
+            log = self.log(epoch)
+            size = log.head().size if found.closed_size is None else found.closed_size
+            if not 0 <= from_index < size:
+                raise TrustDomainError(f"{size} entries of epoch {epoch} count, none with index {from_index}")
+            # Clients that know windows alone must reject what is revoked: the window ends with what is not.
+            end = datetime.fromtimestamp(log.time_of(from_index - 1), UTC) if from_index else found.start
+            if found.end is None:
+                return self._close(closed_size=from_index, end=end, reason=reason, now=now)
+            shorter = replace(found, end=end, closed_size=from_index, reason=reason)
+            epochs = tuple(shorter if e.number == epoch else e for e in self.epochs())
+            write_epochs(self.folder, self.domain_id, epochs)
+            write_trust(self.folder)
+            return epochs[-1]
+
+    def _close(self, *, closed_size: int, end: datetime, reason: str, now: datetime) -> Epoch:
+        _, epochs = read_epochs(self.folder)
+        closed = replace(epochs[-1], end=end, closed_size=closed_size, reason=reason)
+        fresh = Epoch(number=closed.number + 1, start=_whole_second(now))
+        _make_epoch(self.folder, self.domain_id, fresh, passphrase=self._passphrase)
+        write_epochs(self.folder, self.domain_id, (*epochs[:-1], closed, fresh))
+        write_trust(self.folder)
+        _destroy_keys(epoch_folder(self.folder, closed.number))
+        return fresh
+
+    def _open_keys(self) -> _Keys:
+        number = self.epochs()[-1].number
+        if self._keys is None or self._keys.epoch != number:
+            folder = epoch_folder(self.folder, number)
+            private = {name: load_key(folder / f"{name}.key", passphrase=self._passphrase) for name in _KEYS}
+            self._keys = _Keys(epoch=number, ca=load_ca(folder), private=private)
+        return self._keys
+
+    def _append(self, keys: _Keys, bodies: Sequence[bytes], now: datetime) -> list[LogEntry]:
+        key, time = keys.private["tlog"], int(now.timestamp())
+        log_id = key_id(key.public_key())
+        sign_head = _head_signer(key, f"{self.domain_id}-{keys.epoch}")
+        first, head, proofs, checkpoint = self.log(keys.epoch).append(bodies, time=time, sign_head=sign_head)
+        entries = []
+        for index, (body, proof) in enumerate(zip(bodies, proofs, strict=True), first):
+            promise = canonical_json(
+                {"body": encode_base64(body), "integratedTime": time, "logID": log_id.hex(), "logIndex": index}
+            )
+            entries.append(
+                LogEntry(
+                    index=index,
+                    log_id=log_id,
+                    integrated_time=time,
+                    promise=ecdsa.sign(key, promise),
+                    body=body,
+                    leaf=index,
+                    proof=tuple(proof),
+                    root=head.root,
+                    size=head.size,
+                    checkpoint=checkpoint,
+                )
+            )
+        return entries
 
 
-class LocalSigner:
-    """Signs statements under one short-lived certificate."""
-
-    def __init__(
-        self, domain: LocalTrustDomain, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, now: datetime
-    ) -> None:
-        self._domain = domain
-        self._key = key
-        self._certificate = certificate
-        self._now = now
-
-    def sign(self, statement: Statement) -> Bundle:
-        """Sign a statement, log it, and return the bundle."""
-        payload = statement.to_bytes()
-        signature = ecdsa.sign(self._key, pae(PAYLOAD_TYPE, payload))
-        pem = self._certificate.public_bytes(Encoding.PEM)
-        body = log_body(payload=payload, signature=signature, certificate_pem=pem)
-        return Bundle(
-            certificate=self._certificate.public_bytes(Encoding.DER),
-            entry=self._domain.append(body, now=self._now),
-            payload=payload,
-            signature=signature,
-        )
-
-
-def open_or_create(folder: Path, *, now: datetime) -> LocalTrustDomain:
+def open_or_create(folder: Path, *, now: datetime, passphrase: bytes | None = None) -> LocalTrustDomain:
     """Open the trust domain in a folder, making it at first use.
+
+    Args:
+        folder: Where it lies, or shall lie.
+        now: The clock.
+        passphrase: What keys are encrypted with at rest; a domain that is made without one has them in the clear.
 
     Raises:
         TrustDomainError: The folder holds something else, or cannot be read.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # two first runs at once must not make two domains
-        if not (folder / DOMAIN_FILE).exists():
-            _create(folder, now)
-        return _open(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(folder, shared=False):  # two first runs at once must not make two domains
+            if not (folder / DOMAIN_FILE).exists():
+                _create(folder, now, passphrase)
+            domain_id, epochs = read_epochs(folder)
+            domain = LocalTrustDomain(folder, domain_id, passphrase=passphrase)
+            domain._open_keys()
+            _finish_rotation(folder, epochs)
+        return domain
     except OSError as err:
         raise TrustDomainError(f"cannot use the trust domain: {err.strerror}: {folder}") from err
+
+
+def open_existing(folder: Path) -> LocalTrustDomain:
+    """Open a trust domain to look at it: its keys are not needed, and nothing is made.
+
+    Raises:
+        TrustDomainError: There is none, or it is damaged.
+    """
+    domain_id, _ = read_epochs(folder)
+    return LocalTrustDomain(folder, domain_id, passphrase=None)
+
+
+def _create(folder: Path, now: datetime, passphrase: bytes | None) -> None:
+    """Write everything, `domain.json` last: without it there is no domain yet, and a next try starts over."""
+    domain_id = secrets.token_hex(8)
+    epoch = Epoch(number=1, start=_whole_second(now) - _CLOCK_SLACK)
+    _make_epoch(folder, domain_id, epoch, passphrase=passphrase)
+    write_epochs(folder, domain_id, (epoch,))
+    write_trust(folder)
+
+
+def _make_epoch(folder: Path, domain_id: str, epoch: Epoch, *, passphrase: bytes | None) -> None:
+    place = epoch_folder(folder, epoch.number)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = {name: new_key() for name in _KEYS}
+    for name, key in keys.items():
+        write_key(place / f"{name}.key", key, passphrase=passphrase)
+        write_whole(place / f"{name}.spki", spki(key.public_key()), mode=0o644)
+    ca = ca_certificate(keys["ca"], f"local trust domain {domain_id}, epoch {epoch.number}", start=epoch.start)
+    write_whole(place / "ca.pem", ca.public_bytes(Encoding.PEM), mode=0o644)
+
+
+def _finish_rotation(folder: Path, epochs: tuple[Epoch, ...]) -> None:
+    """Complete what a rotation that died left undone. `domain.json` decides how far it came."""
+    if not trust_is_written(folder):
+        write_trust(folder)
+    for epoch in epochs[:-1]:
+        _destroy_keys(epoch_folder(folder, epoch.number))
+
+
+def _destroy_keys(place: Path) -> None:
+    for name in _KEYS:
+        (place / f"{name}.key").unlink(missing_ok=True)
+
+
+def _head_signer(key: ec.EllipticCurvePrivateKey, name: str) -> Callable[[Head], str]:
+    origin, hint = f"sealed-executor.local/{name}", key_id(key.public_key())[:4]
+
+    def sign_head(head: Head) -> str:
+        text = checkpoint_text(origin, head.size, head.root)
+        return signed_note(text, origin, hint, ecdsa.sign(key, text.encode()))
+
+    return sign_head
+
+
+@contextmanager
+def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 
 
-def _open(folder: Path) -> LocalTrustDomain:
-    try:
-        document = json.loads((folder / DOMAIN_FILE).read_bytes())
-        if document["schema"] != _SCHEMA:
-            raise ValueError(f"schema {document['schema']!r}")
-        keys = {name: _load_key(folder / f"{name}.key") for name in _KEYS}
-        ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        return LocalTrustDomain(folder, document["id"], keys, ca)
-    except (KeyError, TypeError, ValueError) as err:
-        raise TrustDomainError(f"trust domain is damaged: {folder}: {err}", hint="restore it from a backup") from err
-
-
-def _create(folder: Path, now: datetime) -> None:
-    """Write everything, `domain.json` last: without it there is no domain yet, and a next try starts over."""
-    domain_id = secrets.token_hex(8)
-    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in _KEYS}
-    ca = _ca_certificate(keys["ca"], domain_id, now)
-    (folder / "log").mkdir(mode=0o700, exist_ok=True)
-    for name, key in keys.items():
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        _write(folder / f"{name}.key", pem, 0o600)
-    _write(folder / "ca.pem", ca.public_bytes(Encoding.PEM), 0o644)
-    _write(folder / TRUSTED_ROOT, json.dumps(_trusted_root(keys, ca, domain_id, now), indent=2).encode(), 0o644)
-    _write(folder / DOMAIN_FILE, canonical_json({"schema": _SCHEMA, "id": domain_id}), 0o644)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    if path.stat().st_mode & 0o077:
-        raise ValueError(f"private key can be read by others: {path.name}")
-    key = load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"not an elliptic curve key: {path.name}")
-    return key
-
-
-def _ca_certificate(key: ec.EllipticCurvePrivateKey, domain_id: str, now: datetime) -> x509.Certificate:
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "sealed-executor"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"local trust domain {domain_id}"),
-        ]
-    )
-    ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(days=365 * _CA_YEARS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(certificates=True), critical=True)
-        .add_extension(ski, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _leaf_builder(
-    key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, identity: Identity, now: datetime
-) -> x509.CertificateBuilder:
-    ca_ski = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    issuer = identity.issuer.encode()
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(ca.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(seconds=5))
-        .not_valid_after(now + timedelta(minutes=_LEAF_MINUTES))
-        .add_extension(_key_usage(certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_ski), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.subject)]), critical=True)
-        .add_extension(x509.UnrecognizedExtension(OID_ISSUER_V1, issuer), critical=False)
-        .add_extension(x509.UnrecognizedExtension(OID_ISSUER_V2, utf8_der(identity.issuer)), critical=False)
-    )
-
-
-def _key_usage(*, certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not certificates,
-        key_cert_sign=certificates,
-        crl_sign=certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _trusted_root(
-    keys: dict[str, ec.EllipticCurvePrivateKey], ca: x509.Certificate, domain_id: str, now: datetime
-) -> dict[str, Any]:
-    start = {"start": (now - timedelta(minutes=1)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-
-    def log(name: str) -> dict[str, Any]:
-        return {
-            "baseUrl": f"https://{name}.{domain_id}.invalid",  # a name that can never be reached: RFC 6761
-            "hashAlgorithm": "SHA2_256",
-            "publicKey": {
-                "rawBytes": encode_base64(_spki(keys[name].public_key())),
-                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-                "validFor": start,
-            },
-            "logId": {"keyId": encode_base64(_key_id(keys[name]))},
-        }
-
-    return {
-        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-        "tlogs": [log("tlog")],
-        "certificateAuthorities": [
-            {
-                "subject": {"organization": "sealed-executor", "commonName": f"local trust domain {domain_id}"},
-                "uri": f"https://ca.{domain_id}.invalid",
-                "certChain": {"certificates": [{"rawBytes": encode_base64(ca.public_bytes(Encoding.DER))}]},
-                "validFor": start,
-            }
-        ],
-        "ctlogs": [log("ctlog")],
-        "timestampAuthorities": [],
-    }
-
-
-def _read_leaves(log: int) -> list[bytes]:
-    size = os.fstat(log).st_size
-    if size % 32:  # a writer died in the middle: what it wrote was never handed out
-        size -= size % 32
-        os.ftruncate(log, size)
-    data = os.pread(log, size, 0)
-    return [data[i : i + 32] for i in range(0, size, 32)]
-
-
-def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _key_id(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return _sha256(_spki(key.public_key()))
-
-
-def _sha256(data: bytes) -> bytes:
-    """Return a sha256 as bytes."""
-    return bytes.fromhex(sha256_hex(data))
+def _whole_second(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(microsecond=0)

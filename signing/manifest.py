@@ -1,23 +1,36 @@
-"""The release manifest: every file of a release with its digest, and what is known of how it came to be."""
+"""The release manifest: every file of a release by digest, size, type and mode, and how it came to be.
+
+A release holds what its manifest lists, the statements about it, and nothing else. Where each lies is said here.
+"""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from signing.encoding import canonical_json, parse_canonical_json, sha256_hex
+from signing.value import Value
 
-SCHEMA = "executor.manifest/v1"
+SCHEMA = "executor.manifest/v2"
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
-PROVENANCE = "provenance.sigstore.json"
 BUNDLE_SUFFIX = ".sigstore.json"
+ATTESTATIONS = "attestations"
+ARTIFACTS = "artifacts"
+PLAN = "plan.json"
+DECISION = "decision.json"
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+# So many artifacts have a bundle of their own each; more would cost more to sign than to hash, and the release's own
+# statement names each of them as well.
+OWN_BUNDLES_MAX = 64
+# The statements of a release, in the order in which each names those before it.
+STAGES = ("request", "sandbox", "decision", "provenance", "release", "summary")
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _HEX = re.compile(r"[0-9a-f]{64}")
+_FIELDS = ("path", "size", "sha256", "media_type", "role")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestFile:
+class ManifestFile(Value):
     """One released file.
 
     Attributes:
@@ -35,14 +48,14 @@ class ManifestFile:
     role: str
 
     def __post_init__(self) -> None:
-        if not _PATH.fullmatch(self.path) or self.path.endswith(BUNDLE_SUFFIX) or self.path in (MANIFEST, CHECKSUMS):
+        taken = self.path in (MANIFEST, CHECKSUMS) or self.path.startswith(f"{ATTESTATIONS}/")
+        if not _PATH.fullmatch(self.path) or self.path.endswith(BUNDLE_SUFFIX) or taken:
             raise ValueError(f"not a path for a released file: {self.path!r}")
         if not _HEX.fullmatch(self.sha256) or self.size < 0:
             raise ValueError(f"malformed digest or size of {self.path!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(Value):
     """A release's manifest.
 
     Attributes:
@@ -62,7 +75,10 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of `manifest.json`."""
-        files = [{name: getattr(f, name) for name in ManifestFile.__slots__} for f in self.files]
+        files = [
+            {"type": "file", "mode": f"{FILE_MODE:04o}"} | {name: getattr(f, name) for name in _FIELDS}
+            for f in self.files
+        ]
         return canonical_json({"schema": SCHEMA, "run_id": self.run_id, "files": files, "details": self.details})
 
     def checksums(self) -> bytes:
@@ -70,10 +86,31 @@ class Manifest:
         lines = {f.path: f.sha256 for f in self.files} | {MANIFEST: sha256_hex(self.to_bytes())}
         return "".join(f"{digest}  {path}\n" for path, digest in sorted(lines.items())).encode()
 
+    @property
+    def artifacts(self) -> tuple[ManifestFile, ...]:
+        """What the job made, as opposed to what was written about it."""
+        return tuple(f for f in self.files if f.path.startswith(f"{ARTIFACTS}/"))
+
+    @property
+    def own_bundles(self) -> dict[str, str]:
+        """Paths of the bundles of single artifacts, by the artifact's path."""
+        artifacts = self.artifacts
+        return {f.path: own_bundle_path(f.path) for f in artifacts} if len(artifacts) <= OWN_BUNDLES_MAX else {}
+
     def expected_paths(self) -> set[str]:
         """Return every path that a complete release holds."""
-        paths = {f.path for f in self.files} | {MANIFEST}
-        return paths | {p + BUNDLE_SUFFIX for p in paths} | {CHECKSUMS, PROVENANCE}
+        paths = {f.path for f in self.files} | {MANIFEST, CHECKSUMS}
+        return paths | {stage_path(stage) for stage in STAGES} | set(self.own_bundles.values())
+
+
+def stage_path(stage: str) -> str:
+    """Return where the bundle of a stage's statement lies in a release."""
+    return f"{ATTESTATIONS}/{stage}{BUNDLE_SUFFIX}"
+
+
+def own_bundle_path(artifact: str) -> str:
+    """Return where an artifact's own bundle lies in a release, by the artifact's path."""
+    return f"{ATTESTATIONS}/{artifact}{BUNDLE_SUFFIX}"
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -86,7 +123,11 @@ def parse_manifest(data: bytes) -> Manifest:
         document = parse_canonical_json(data)
         if document["schema"] != SCHEMA or set(document) != {"schema", "run_id", "files", "details"}:
             raise ValueError("not a manifest of this version")
-        files = tuple(ManifestFile(**item) for item in document["files"])
-        return Manifest(run_id=document["run_id"], files=files, details=document["details"])
-    except (KeyError, TypeError) as err:
+        files = []
+        for item in document["files"]:
+            if (item.pop("type"), item.pop("mode")) != ("file", f"{FILE_MODE:04o}"):
+                raise ValueError("a release holds regular files of one mode only")
+            files.append(ManifestFile(**item))
+        return Manifest(run_id=document["run_id"], files=tuple(files), details=document["details"])
+    except (KeyError, TypeError, AttributeError) as err:
         raise ValueError(f"malformed manifest: {err}") from err

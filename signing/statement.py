@@ -1,21 +1,25 @@
 """In-toto Statement v1: what a signature says, about which files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from signing.encoding import canonical_json, parse_canonical_json
+from signing.encoding import canonical_json, parse_json, sha256_hex
+from signing.value import Value
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-PREDICATE_ARTIFACT = "urn:sealed-executor:artifact:v1"
-PREDICATE_MANIFEST = "urn:sealed-executor:manifest:v1"
-PREDICATE_RECORD = "urn:sealed-executor:record:v1"
+PREDICATE_REQUEST = "urn:sealed-executor:request:v1"
+PREDICATE_SANDBOX = "urn:sealed-executor:sandbox:v1"
+PREDICATE_DECISION = "urn:sealed-executor:decision:v1"
 PREDICATE_PROVENANCE = "https://slsa.dev/provenance/v1"
+PREDICATE_RELEASE = "urn:sealed-executor:release:v1"
+PREDICATE_SUMMARY = "https://slsa.dev/verification_summary/v1"
+PREDICATE_ARTIFACT = "urn:sealed-executor:artifact:v1"
+PREDICATE_RECORD = "urn:sealed-executor:record:v1"
+PREDICATE_REPRODUCTION = "urn:sealed-executor:reproduction:v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(Value):
     """A statement about files.
 
     Attributes:
@@ -31,6 +35,11 @@ class Statement:
     def __post_init__(self) -> None:
         if not self.subjects:
             raise ValueError("a statement without subjects says nothing")
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the payload in hex, by which other statements name this one."""
+        return sha256_hex(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Return the canonical payload."""
@@ -51,7 +60,7 @@ def parse_statement(payload: bytes) -> Statement:
         ValueError: Another form, another type, a repeated subject or none.
     """
     try:
-        document = parse_canonical_json(payload)
+        document = parse_json(payload)
         if document["_type"] != STATEMENT_TYPE or set(document) != {"_type", "subject", "predicateType", "predicate"}:
             raise ValueError("not an in-toto Statement v1")
         pairs = [(s["name"], s["digest"]["sha256"]) for s in document["subject"]]

@@ -1,28 +1,31 @@
-"""Read a Sigstore `trusted_root.json`: whose word counts, and for which time."""
+"""Whose word counts, and for which time: Sigstore's `trusted_root.json`, and this project's trust document around it.
+
+A trust document (`executor.trust/v1`) holds a trusted root, whom to expect, and for each log that was closed the hashes
+of the entries that it had: whoever stole a closed log's key can sign times and roots of the past, but cannot make one
+of these hashes. A client trust configuration of Sigstore's is read for the trusted root in it. Trust material is the
+verifier's own, got by a way that it trusts; it is parsed carefully nevertheless.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
+from signing.certificate import Certificate, parse_certificate
+from signing.ecdsa import PublicKey, load_public_key
 from signing.encoding import decode_base64
 from signing.errors import VerificationError
+from signing.merkle import HASH_BYTES
+from signing.value import Value
 
-_MALFORMED = (
-    *(OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
-    UnsupportedAlgorithm,
-)
+TRUST_SCHEMA = "executor.trust/v1"
+_CONFIG_TYPE = "application/vnd.dev.sigstore.clienttrustconfig."
+_EC_KEYS = ("PKIX_ECDSA_P256_SHA_256", "PKIX_ECDSA_P384_SHA_384")
+_MALFORMED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Value):
     """A time span; an open end means that it still holds."""
 
     start: datetime
@@ -33,68 +36,119 @@ class Window:
         return self.start <= moment and (self.end is None or moment <= self.end)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedLog:
-    """A transparency log's or a certificate log's key."""
+class TrustedLog(Value):
+    """A transparency log's or a certificate log's key.
 
-    key: ec.EllipticCurvePublicKey
+    Attributes:
+        key: Its public key.
+        window: When it was trusted.
+        leaves: For a closed log the hashes of all its entries, one after the other; None where it is not known closed.
+    """
+
+    key: PublicKey
+    window: Window
+    leaves: bytes | None = None
+
+    def holds(self, leaf: int, leaf_hash: bytes) -> bool:
+        """Whether a log that is closed had this entry when it was. One that is open is asked nothing."""
+        if self.leaves is None:
+            return True
+        return self.leaves[leaf * HASH_BYTES : (leaf + 1) * HASH_BYTES] == leaf_hash
+
+
+class Authority(Value):
+    """A certificate authority: the certificate that leaves are issued by, then those above it."""
+
+    chain: tuple[Certificate, ...]
     window: Window
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
-    """A certificate authority that signs leaves itself."""
-
-    certificate: x509.Certificate
-    window: Window
+    def trusted_at(self, moment: datetime) -> bool:
+        """Whether it may have issued a certificate that was used at a moment."""
+        return self.window.covers(moment) and all(c.valid_at(moment) for c in self.chain)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustRoot:
-    """What a verifier trusts. Logs are by key id: sha256 of the DER SubjectPublicKeyInfo."""
+class TrustRoot(Value):
+    """What a verifier trusts. Logs are by key id: sha256 of the DER SubjectPublicKeyInfo.
+
+    Attributes:
+        logs: Transparency logs.
+        certificate_logs: Logs of certificates.
+        authorities: Certificate authorities.
+        subject: Whom the document says to expect, or the empty string.
+        issuer: The issuer of that identity, or the empty string.
+    """
 
     logs: Mapping[bytes, TrustedLog]
     certificate_logs: Mapping[bytes, TrustedLog]
     authorities: tuple[Authority, ...]
+    subject: str = ""
+    issuer: str = ""
 
 
 def load_trust_root(path: Path) -> TrustRoot:
-    """Read a trusted root.
+    """Read a trusted root, a trust document, or a client trust configuration.
 
     Raises:
         VerificationError: It is missing or malformed.
     """
     try:
-        document = json.loads(path.read_bytes())
-        return TrustRoot(
-            logs=_logs(document["tlogs"]),
-            certificate_logs=_logs(document["ctlogs"]),
-            authorities=tuple(_authority(a) for a in document["certificateAuthorities"]),
-        )
+        return parse_trust_root(json.loads(path.read_bytes()))
     except FileNotFoundError as err:
         raise VerificationError(
             f"no trust root at {path}",
             check="TRUST-ROOT",
-            hint="name one with --trust-root: the trusted_root.json of the executor that signed",
+            hint="name one with --trust-root: what `executor trust export` wrote on the host that signed",
         ) from err
     except _MALFORMED as err:
         raise VerificationError(f"trust root is malformed: {path}: {err}", check="TRUST-ROOT") from err
 
 
-def _logs(items: list[dict[str, Any]]) -> dict[bytes, TrustedLog]:
+def parse_trust_root(document: Any) -> TrustRoot:
+    """Parse a trust root in any of its three forms.
+
+    Raises:
+        ValueError: It is none of them. So do KeyError, TypeError, AttributeError and OverflowError.
+    """
+    closed: dict[bytes, bytes] = {}
+    subject = issuer = ""
+    if document.get("schema") == TRUST_SCHEMA:
+        if set(document) != {"schema", "identity", "issuer", "trusted_root", "closed_logs"}:
+            raise ValueError("not a trust document of this version")
+        subject, issuer = str(document["identity"]), str(document["issuer"])
+        closed = {decode_base64(c["log_id"]): decode_base64(c["leaves"]) for c in document["closed_logs"]}
+        document = document["trusted_root"]
+    elif str(document.get("mediaType", "")).startswith(_CONFIG_TYPE):
+        document = document["trustedRoot"]
+    logs = _logs(document["tlogs"], closed)
+    if not closed.keys() <= logs.keys():
+        raise ValueError("a closed log is not among the trusted ones")
+    return TrustRoot(
+        logs=logs,
+        certificate_logs=_logs(document["ctlogs"], {}),
+        authorities=tuple(_authority(a) for a in document["certificateAuthorities"]),
+        subject=subject,
+        issuer=issuer,
+    )
+
+
+def _logs(items: list[dict[str, Any]], closed: Mapping[bytes, bytes]) -> dict[bytes, TrustedLog]:
     logs = {}
     for item in items:
-        key = load_der_public_key(decode_base64(item["publicKey"]["rawBytes"]))
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            window = _window(item["publicKey"]["validFor"])
-            logs[decode_base64(item["logId"]["keyId"])] = TrustedLog(key=key, window=window)
+        if item["publicKey"]["keyDetails"] in _EC_KEYS:  # others sign nothing that is accepted here
+            log_id = decode_base64(item["logId"]["keyId"])
+            logs[log_id] = TrustedLog(
+                key=load_public_key(decode_base64(item["publicKey"]["rawBytes"])),
+                window=_window(item["publicKey"]["validFor"]),
+                leaves=closed.get(log_id),
+            )
     return logs
 
 
 def _authority(item: dict[str, Any]) -> Authority:
-    (certificate,) = item["certChain"]["certificates"]
-    raw = decode_base64(certificate["rawBytes"])
-    return Authority(certificate=x509.load_der_x509_certificate(raw), window=_window(item["validFor"]))
+    chain = tuple(parse_certificate(decode_base64(c["rawBytes"])) for c in item["certChain"]["certificates"])
+    if not chain:
+        raise ValueError("certificate authority without a certificate")
+    return Authority(chain=chain, window=_window(item["validFor"]))
 
 
 def _window(item: dict[str, str]) -> Window:

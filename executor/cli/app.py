@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
@@ -23,6 +22,7 @@ COMMANDS = {
     "run": "run a job and release what passes",
     "plan": "print what `run` would do, without doing it",
     "verify": "verify a release, offline",
+    "trust": "choose who signs, and look after keys and log",
     "pool": "keep containers ready for runs",
     "policy": "check, compare and explain the policy's files",
     "image": "lock, build and load images",
@@ -53,17 +53,29 @@ def _parser(arguments: Sequence[str], out: TextIO) -> argparse.ArgumentParser:
             out.write(message)
 
     parser = Parser(
-        prog="executor", description="Runs untrusted PyTorch jobs sealed, and releases what passes, signed."
+        prog="executor",
+        formatter_class=_Help,
+        description="Runs untrusted PyTorch jobs sealed, and releases what passes, signed.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser, prog="executor"
+    )
     asked = next((a for a in arguments if not a.startswith("-")), None)
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        description = text[0].upper() + text[1:] + "."
+        command = commands.add_parser(name, help=text, description=description, formatter_class=_Help)
         command.add_argument("--json", action="store_true", help="print one JSON object, on failure too")
         if name == asked:  # only this one's module is imported
             importlib.import_module(f"executor.cli.{name}").add_arguments(command)
     return parser
+
+
+class _Help(argparse.HelpFormatter):
+    """Help of one width anywhere. To ask for the terminal's, argparse imports three compression libraries."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,6 +88,8 @@ class _Parser(argparse.ArgumentParser):
 def _fail(error: BaseException, out: TextIO, *, as_json: bool) -> int:
     status = status_of(error)
     if status[1] is Exit.INTERNAL:
+        import traceback  # nobody else waits for it
+
         traceback.print_exception(error)
     print(render_error(error), file=sys.stderr)
     if as_json:

@@ -1,4 +1,7 @@
-"""`executor verify RELEASE`: verify a release offline. Needs no engine, no network, no torch."""
+"""`executor verify RELEASE`: verify a release, a file or a record, offline. Needs no engine, no network, no torch.
+
+Whom to expect is said by options, by a policy file, or by nothing: then it is whoever signs on this host.
+"""
 
 import argparse
 import json
@@ -6,74 +9,223 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from executor.errors import RequestError
-from executor.home import open_home
-from signing.domain import DOMAIN_FILE, TRUSTED_ROOT, identity_of
 from signing.errors import VerificationError
+from signing.evidence import Evidence, Expectations
+from signing.expect import (
+    MODES,
+    ExpectationError,
+    VerificationPolicy,
+    expected,
+    expected_digest,
+    expected_signer,
+    load_verification_policy,
+    verify_by_policy,
+)
+from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, own_bundle_path
+from signing.pem import expect_keys
+from signing.record import VerifiedRecord, verify_record
+from signing.reproduction import GOOD_RESULTS, Quorum
 from signing.trust import load_trust_root
-from signing.verify import CHECKS, NOT_CHECKED, Expectations, Verified, verify_release
+from signing.verify import CHECKS, NOT_CHECKED, Demands, Verified, verify_artifact
+
+SCHEMA = "executor.verification/v1"
+_NO_TIME = "at a time that nobody vouches for"
+_WHO = ("trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern", "key")
+_WHAT = ("builder", "builder_pattern", "image", "policy_digest", "profile", "require", "accept", "modes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the release and what to insist on."""
-    parser.add_argument("release", type=Path)
-    parser.add_argument("--trust-root", type=Path, metavar="FILE", help="trusted_root.json; default: this host's own")
-    parser.add_argument(
-        "--identity", metavar="URI", help="exact subject that must have signed; default: this host's own"
-    )
-    parser.add_argument("--issuer", metavar="URI", help="exact issuer of that identity; default: this host's own")
+    """Add what to verify and what to insist on."""
+    add = parser.add_argument
+    add("release", type=Path, nargs="?", help="a release directory")
+    add("--artifact", type=Path, metavar="FILE", help="one file alone, in place of a release")
+    add("--bundle", type=Path, metavar="FILE", help="its bundle; default: FILE.sigstore.json, or its release's")
+    add("--record", type=Path, metavar="DIR", help="a run's folder in the log: denials and failures are signed as well")
+    add("--policy", type=Path, metavar="FILE", help="all expectations in one TOML file, in place of the options below")
+    add("--trust-root", type=Path, metavar="FILE", help="what `executor trust export` wrote, or a trusted_root.json")
+    add("--identity", metavar="URI", help="exact subject that must have signed; default: the trust document's")
+    add("--identity-pattern", metavar="REGEX", help="pattern that the whole subject must match")
+    add("--issuer", metavar="URI", help="exact issuer of that identity; default: the trust document's")
+    add("--issuer-pattern", metavar="REGEX", help="pattern that the whole issuer must match")
+    add("--key", type=Path, action="append", metavar="FILE", help="accept this P-256 public key, and no certificate")
+    add("--builder", metavar="URI", help="exact SLSA builder id")
+    add("--builder-pattern", metavar="REGEX", help="pattern that the whole builder id must match")
+    add("--image", metavar="SHA256", help="digest of the container image")
+    add("--policy-digest", metavar="SHA256", help="digest of the effective policy")
+    add("--profile", metavar="NAME", help="the policy's profile")
+    add("--require", metavar="reproduced[=N]", help="made again with the same outcome, by N different signers")
+    add("--accept", choices=GOOD_RESULTS, help="what counts as the same; default: identical")
+    add("--modes", choices=MODES, help="all permission bits, or only that no file became executable")
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Verify, and list what was checked and what was not."""
-    verified = verify_release(args.release, _expectations(args))
-    if args.json:
-        out.write(json.dumps(_wire(args.release, verified), indent=2) + "\n")
+    if sum(x is not None for x in (args.release, args.artifact, args.record)) != 1:
+        raise RequestError("name one thing to verify: a release, --artifact FILE or --record DIR")
+    if args.bundle is not None and args.artifact is None:
+        raise RequestError("--bundle goes with --artifact")
+    policy = _policy(args)
+    if args.release is not None:
+        verified = verify_by_policy(args.release, policy)
+        _print(out, args, _release_wire(args.release, verified), _release_lines(args.release, verified))
         return 0
-    lines = [f"ok    {name:<12} {text}" for name, text in CHECKS]
-    lines += [f"      not checked: {text}" for text in NOT_CHECKED]
-    count, signed_at = len(verified.manifest.files), f"{verified.signed_at:%Y-%m-%d %H:%M:%S} UTC"
-    lines.append(f"verified: {args.release} ({count} files, signed {signed_at})")
-    out.write("\n".join(lines) + "\n")
+    if args.artifact is not None:
+        bundle = args.bundle or _bundle_of(args.artifact)
+        evidence = _first(policy, lambda signer: verify_artifact(args.artifact, bundle, signer))
+        wire = _artifact_wire(args.artifact, bundle, evidence)
+        _print(out, args, wire, [f"verified: {args.artifact} ({_signed(wire)})"])
+        return 0
+    record = _first(policy, lambda signer: verify_record(args.record, signer))
+    wire = _record_wire(args.record, record)
+    said = f"verified: {args.record} ({record.status}: {' -> '.join(record.stages)} -> record, {_signed(wire)})"
+    _print(out, args, wire, [said])
     return 0
 
 
-def _expectations(args: argparse.Namespace) -> Expectations:
-    named = (args.trust_root, args.identity, args.issuer)
-    if all(value is None for value in named):
-        return _own_expectations()
-    if any(value is None for value in named):
-        raise RequestError("--trust-root, --identity and --issuer go together", hint="name all three, or none")
-    for option, value in (("--identity", args.identity), ("--issuer", args.issuer)):
-        if not value or not value.isascii():  # an unset variable must not mean "anybody", nor "this host"
-            raise RequestError(f"{option} is not a URI: {value!r}", hint="is a variable unset?")
-    return Expectations(trust=load_trust_root(args.trust_root), subject=args.identity, issuer=args.issuer)
-
-
-def _own_expectations() -> Expectations:
-    """Expect what this host's own trust domain signs."""
-    folder = open_home().root / "trust"  # not made by looking for it
+def _policy(args: argparse.Namespace) -> VerificationPolicy:
+    named = {name: getattr(args, name) for name in (*_WHO, *_WHAT) if getattr(args, name) is not None}
     try:
-        domain_id = json.loads((folder / DOMAIN_FILE).read_bytes())["id"]
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise VerificationError(
-            f"this host has no trust domain of its own at {folder}",
-            check="TRUST-ROOT",
-            hint="name whose word counts: --trust-root, --identity and --issuer",
-        ) from err
-    identity = identity_of(domain_id)
-    return Expectations(trust=load_trust_root(folder / TRUSTED_ROOT), subject=identity.subject, issuer=identity.issuer)
+        if args.policy is not None:
+            if named:
+                raise ValueError(f"--policy says everything: leave --{min(named).replace('_', '-')} out")
+            return load_verification_policy(args.policy)
+        signer = _signer(args, named)
+        return VerificationPolicy(signers=(signer,), demands=_demands(args, signer))
+    except ExpectationError as err:
+        raise RequestError(err.message, hint=err.hint) from err
+    except ValueError as err:
+        raise RequestError(str(err), hint="executor verify --help") from err
 
 
-def _wire(folder: Path, verified: Verified) -> dict[str, Any]:
-    return {
-        "schema": "executor.verification/v1",
-        "status": "verified",
-        "exit_code": 0,
+def _signer(args: argparse.Namespace, named: dict[str, Any]) -> Expectations:
+    if args.key:
+        if len(named.keys() & set(_WHO)) > 1:
+            raise ValueError("--key accepts keys alone: leave the trust root and identities out")
+        return expect_keys(args.key)
+    who = {name: value for name, value in named.items() if name in _WHO and name != "trust_root"}
+    for name in ("identity", "issuer"):  # before any file is looked at
+        expected(f"--{name}", who.get(name), who.get(f"{name}_pattern"))
+    if args.trust_root is not None:
+        return expected_signer(load_trust_root(args.trust_root), **who)
+    if who:
+        raise ValueError("--identity and --issuer need --trust-root: whose word counts on them?")
+    from executor.home import open_home  # not needed where a trust root is named
+    from executor.trust import own_expectations
+
+    return own_expectations(open_home())
+
+
+def _demands(args: argparse.Namespace, signer: Expectations) -> Demands:
+    profile = expected("--profile", args.profile, None)
+    assert profile is None or isinstance(profile, str), "not asked for by a pattern"
+    return Demands(
+        builder_id=expected("--builder", args.builder, args.builder_pattern),
+        image_sha256=expected_digest("--image", args.image),
+        policy_sha256=expected_digest("--policy-digest", args.policy_digest),
+        profile=profile,
+        reproduced=_quorum(args, signer),
+        exact_modes=args.modes in (None, MODES[0]),
+    )
+
+
+def _quorum(args: argparse.Namespace, signer: Expectations) -> Quorum | None:
+    if args.require is None:
+        if args.accept is not None:
+            raise ValueError("--accept goes with --require reproduced")
+        return None
+    what, _, count = args.require.partition("=")
+    if what != "reproduced" or not (count or "1").isdigit():
+        raise ValueError(f"--require knows reproduced and reproduced=N: {args.require!r}")
+    accept = GOOD_RESULTS if args.accept == GOOD_RESULTS[1] else GOOD_RESULTS[:1]
+    return Quorum(threshold=int(count or "1"), among=(signer,), accept=accept)
+
+
+def _bundle_of(artifact: Path) -> Path:
+    """Return where an artifact's bundle lies: beside it, or in the release that it lies in."""
+    beside = artifact.with_name(artifact.name + BUNDLE_SUFFIX)
+    if beside.exists():
+        return beside
+    path = artifact.absolute()
+    for folder in path.parents:
+        if folder.name == ARTIFACTS:
+            inside = folder.parent / own_bundle_path(path.relative_to(folder.parent).as_posix())
+            if inside.exists():
+                return inside
+    raise RequestError(f"no bundle of its own is found for {artifact}", hint="name it with --bundle")
+
+
+def _first(policy: VerificationPolicy, verify: Any) -> Any:
+    """Return what holds under the first of the signers whose it is."""
+    error: VerificationError | None = None
+    for signer in policy.signers:
+        try:
+            return verify(signer)
+        except VerificationError as err:
+            error = error or err
+    assert error is not None, "a policy names at least one signer"
+    raise error
+
+
+def _print(out: TextIO, args: argparse.Namespace, wire: dict[str, Any], lines: list[str]) -> None:
+    out.write((json.dumps(wire, indent=2) if args.json else "\n".join(lines)) + "\n")
+
+
+def _release_lines(folder: Path, verified: Verified) -> list[str]:
+    lines = [f"ok    {name:<12} {CHECKS[name]}" for name in verified.made]
+    lines += [f"      {name:<12} not checked: {why}" for name, why in verified.not_made.items()]
+    lines += [f"      not checked: {text}" for text in NOT_CHECKED]
+    signed = (
+        f"{verified.signed_at:%Y-%m-%d %H:%M:%S} UTC" if verified.signed_at else "at a time that nobody vouches for"
+    )
+    return [*lines, f"verified: {folder} ({len(verified.manifest.files)} files, signed {signed})"]
+
+
+def _release_wire(folder: Path, verified: Verified) -> dict[str, Any]:
+    facts = verified.facts
+    return _verified_wire(verified.signed_at, verified.signer) | {
         "release": str(folder),
         "run_id": verified.manifest.run_id,
         "manifest_sha256": verified.manifest_sha256,
-        "signed_at": verified.signed_at.isoformat(),
+        "builder": facts.builder_id,
+        "image_sha256": facts.image_sha256,
+        "policy_sha256": facts.policy_sha256,
+        "profile": facts.profile,
+        "plan_sha256": facts.plan_sha256,
         "files": [f.path for f in verified.manifest.files],
-        "checked": [name for name, _ in CHECKS],
-        "not_checked": list(NOT_CHECKED),
+        "reproduced_by": list(verified.reproductions),
+        "checked": list(verified.made),
+        "not_checked": [*(f"{name}: {why}" for name, why in verified.not_made.items()), *NOT_CHECKED],
     }
+
+
+def _artifact_wire(file: Path, bundle: Path, evidence: Evidence) -> dict[str, Any]:
+    statement = evidence.statement
+    return _verified_wire(evidence.signed_at, evidence.signer) | {
+        "artifact": str(file),
+        "bundle": str(bundle),
+        "run_id": statement.predicate.get("run_id"),
+        "manifest_sha256": statement.predicate.get("manifest_sha256"),
+    }
+
+
+def _record_wire(folder: Path, record: VerifiedRecord) -> dict[str, Any]:
+    return _verified_wire(record.signed_at, None) | {
+        "record": str(folder),
+        "run_id": record.run_id,
+        "run_status": record.status,
+        "statements": list(record.stages),
+    }
+
+
+def _verified_wire(signed_at: Any, signer: tuple[str, str] | None) -> dict[str, Any]:
+    wire = {
+        "schema": SCHEMA,
+        "status": "verified",
+        "exit_code": 0,
+        "signed_at": signed_at.isoformat() if signed_at else None,
+    }
+    return wire | ({"signer": signer[0], "issuer": signer[1]} if signer else {})
+
+
+def _signed(wire: dict[str, Any]) -> str:
+    return f"signed {wire['signed_at'] or _NO_TIME}"

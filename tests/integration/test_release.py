@@ -47,10 +47,10 @@ def test_the_release_holds_what_was_promised(release: Path) -> None:
         "artifacts/model.onnx",
         "artifacts/model.pt",
         "artifacts/test-vectors.npz",
-        "artifacts/model.onnx.sigstore.json",
+        "attestations/artifacts/model.onnx.sigstore.json",
+        "attestations/release.sigstore.json",
+        "attestations/provenance.sigstore.json",
         "manifest.json",
-        "manifest.json.sigstore.json",
-        "provenance.sigstore.json",
         "SHA256SUMS",
     } <= files
     details = json.loads((release / "manifest.json").read_bytes())["details"]
@@ -139,7 +139,7 @@ def test_the_stock_sigstore_client_accepts_every_bundle(karate: tuple[Host, Path
     identity = identity_of(json.loads((trust / "domain.json").read_bytes())["id"])
     verifier = Verifier(trusted_root=TrustedRoot.from_file(str(trust / "trusted_root.json")))
     bundles = sorted(release.rglob("*.sigstore.json"))
-    assert len(bundles) == 7
+    assert len(bundles) == 9
     for path in bundles:
         found = policy.Identity(identity=identity.subject, issuer=identity.issuer)
         kind, payload = verifier.verify_dsse(Bundle.from_json(path.read_bytes()), found)
@@ -150,7 +150,13 @@ def test_the_stock_sigstore_client_accepts_every_bundle(karate: tuple[Host, Path
 def test_every_change_to_the_release_is_refused_naming_the_file(karate: tuple[Host, Path], release: Path) -> None:
     """Flip, remove, add, rename and swap, by the command itself, on one file of each kind."""
     host = karate[0]
-    names = ["artifacts/model.onnx", "artifacts/model.pt.sigstore.json", "manifest.json", "SHA256SUMS", "plan.json"]
+    names = [
+        "artifacts/model.onnx",
+        "attestations/artifacts/model.pt.sigstore.json",
+        "manifest.json",
+        "SHA256SUMS",
+        "plan.json",
+    ]
     for name in names:
         path = release / name
         data = path.read_bytes()

@@ -2,19 +2,18 @@
 
 import argparse
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TextIO
 
 from executor import __version__
 from executor.cli.image.remote import open_registry
 from executor.cli.image.workshop import image_wire, open_workshop, print_result, say
-from executor.home import open_home
+from executor.home import Home, open_home
+from executor.trust import open_host_signer
 from images.lock import ImageLock, read_lock
 from images.provenance import image_provenance
 from images.publish import LOCK_TYPE, Document, push_image
 from images.sbom import CYCLONEDX_TYPE, SPDX_TYPE, cyclonedx, spdx
 from signing.bundle import MEDIA_TYPE as BUNDLE_TYPE
-from signing.local import open_or_create
 from signing.statement import PREDICATE_PROVENANCE, Statement
 
 
@@ -28,7 +27,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         Document(media_type=LOCK_TYPE, data=lock.raw),
         Document(media_type=SPDX_TYPE, data=spdx(lock)),
         Document(media_type=CYCLONEDX_TYPE, data=cyclonedx(lock)),
-        Document(media_type=BUNDLE_TYPE, data=_signed_provenance(lock, open_home().trust)),
+        Document(media_type=BUNDLE_TYPE, data=_signed_provenance(lock, open_home())),
     ]
     push_image(registry, lock, workshop.store, documents, say=say)
     reference = f"{args.repository}@{lock.expect.manifest}"
@@ -36,13 +35,13 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def _signed_provenance(lock: ImageLock, trust: Path) -> bytes:
-    """Return a Sigstore bundle over the image's manifest, by the local trust domain."""
+def _signed_provenance(lock: ImageLock, home: Home) -> bytes:
+    """Return a Sigstore bundle over the image's manifest, by whoever signs on this host."""
     now = datetime.now(UTC)
     statement = Statement(
         subjects={f"image/{lock.name}": lock.expect.manifest[7:]},
         predicate_type=PREDICATE_PROVENANCE,
         predicate=image_provenance(lock, builder_version=__version__),
     )
-    with open_or_create(trust, now=now).signer(now=now) as signer:
-        return signer.sign(statement).to_bytes()
+    (bundle,) = open_host_signer(home, now=now).sign([statement], now=now)
+    return bundle.to_bytes()

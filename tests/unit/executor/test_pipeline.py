@@ -18,13 +18,15 @@ from executor.pipeline import Run
 from executor.prepare import prepare
 from executor.report import failure_wire, render_error
 from executor.stages import Context
+from executor.trust import open_host_signer
 from policy.load import load_policy, make_policy
 from policy.model import Waiver
-from signing.domain import TRUSTED_ROOT, identity_of
+from signing.bundle import parse_bundle
 from signing.errors import SigningError
 from signing.manifest import parse_manifest
-from signing.trust import load_trust_root
-from signing.verify import Expectations, verify_release
+from signing.record import verify_record
+from signing.signer import Signer
+from signing.verify import verify_release
 from tests.fakes.engine import FakeEngine, Script, Worker
 
 ENVIRONMENT = {"python": "3.11.2", "torch": "2.13.0+cpu", "cuda": "cpu", "cudnn": "none"}
@@ -97,6 +99,9 @@ class World:
         document: dict[str, Any] = json.loads((self.home.log / "run-1/record.json").read_text())
         return document
 
+    def signer(self) -> Signer:
+        return open_host_signer(self.home, now=datetime.now(UTC))
+
     def nothing_left(self) -> bool:
         partial = list(self.target.parent.glob(".*.partial"))
         return not self.target.exists() and not partial and list(self.home.runs.iterdir()) == []
@@ -110,12 +115,7 @@ def world(tmp_path: Path, home: Path) -> World:
 def test_an_honest_job_becomes_a_verified_release(world: World) -> None:
     result = world.run(job, inventory(), replay())
     assert (result["status"], result["exit_code"], result["release"]) == ("released", 0, str(world.target))
-    domain_id = json.loads((world.home.trust / "domain.json").read_text())["id"]
-    identity = identity_of(domain_id)
-    expect = Expectations(
-        trust=load_trust_root(world.home.trust / TRUSTED_ROOT), subject=identity.subject, issuer=identity.issuer
-    )
-    verified = verify_release(world.target, expect)
+    verified = verify_release(world.target, world.signer().expectations())
     assert [f.path for f in verified.manifest.files] == [
         "artifacts/model.onnx",
         "artifacts/v.npz",
@@ -231,7 +231,24 @@ def test_a_model_that_differs_from_its_test_vectors_is_denied(world: World) -> N
 
 def test_denials_and_failures_are_signed_like_releases(world: World) -> None:
     world.run(job, inventory(EVIL_OPERATOR), replay())
-    assert (world.home.log / "run-1/record.json.sigstore.json").exists()
+    denied = verify_record(world.home.log / "run-1", world.signer().expectations())
+    assert (denied.status, denied.stages) == ("denied", ("request", "sandbox", "decision", "summary"))
+    summary = json.loads(statement_in(world.home.log / "run-1/attestations/summary.sigstore.json"))["predicate"]
+    assert (summary["verificationResult"], len(summary["inputAttestations"])) == ("FAILED", 3)
+    world.run(lambda w: w.finish(code=3), run_id="run-2")
+    failed = verify_record(world.home.log / "run-2", world.signer().expectations())
+    assert (failed.status, failed.stages) == ("job_failed", ("request", "sandbox"))
+
+
+def statement_in(bundle: Path) -> bytes:
+    return parse_bundle(bundle.read_bytes()).payload
+
+
+def test_a_record_and_its_release_hold_the_same_statements(world: World) -> None:
+    world.run(job, inventory(), replay())
+    for stage in ("request", "sandbox", "decision"):
+        name = f"attestations/{stage}.sigstore.json"
+        assert statement_in(world.target / name) == statement_in(world.home.log / "run-1" / name)
 
 
 def test_a_job_that_fails_is_not_inspected(world: World) -> None:

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 
-from executor import prepare as prepare_module
 from executor.errors import RequestError
 from executor.jobspec import JobSpec, parse_job
 from executor.plan import plan_launch
-from executor.prepare import plan_job
 from images.lock import load_lock
-from policy.load import load_policy, make_policy
+from policy.load import load_policy
 from tests.unit.policy.test_plugins import BOTH, ONNX, TORCH
 
 JOB = {
@@ -54,11 +52,3 @@ def test_an_input_that_the_policy_does_not_list_is_no_plugin() -> None:
 def test_plugins_are_names_of_inputs_each_once(plugins: tuple[str, ...]) -> None:
     with pytest.raises(RequestError):
         spec(*plugins)
-
-
-def test_a_profile_that_wants_another_signer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    profile = BOTH.profile.model_copy(update={"signers": ("keyless",)})
-    strict = make_policy(profile, BOTH.operators, {}, BOTH.seccomp_text)
-    monkeypatch.setattr(prepare_module, "load_policy", lambda name: strict)
-    with pytest.raises(RequestError, match="does not let the local trust domain sign"):
-        plan_job(spec())

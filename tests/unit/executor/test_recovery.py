@@ -167,7 +167,8 @@ def test_what_a_living_executor_runs_is_left_alone(world: World) -> None:
     me = owner_module.this_process(deadline=2e9)
     runs.begin("r", key=None, request="x", target=world.target, owner=me, lost_record={})
     dead = replace(me, started=me.started + 1)
-    runs.begin("s", key=None, request="x", target=world.target, owner=dead, lost_record={"run_id": "s", "status": "x"})
+    record = {"run_id": "s", "status": "lost", "plan": {"kind": "train"}}
+    runs.begin("s", key=None, request="x", target=world.target, owner=dead, lost_record=record)
     assert recover(None, world.home, now=now) == ["run s: lost"]
     assert [run.run_id for run in runs.unfinished()] == ["r"]
 

@@ -229,8 +229,9 @@ def test_a_diff_names_plugins_by_their_bytes_and_waivers_by_theirs() -> None:
     assert effects(STANDARD, policy(waivers=(waiver(),))) == ["loosened"]
     assert effects(policy(waivers=(waiver(),)), STANDARD) == ["tightened"]
     signed = STANDARD.profile.model_copy(update={"signers": ("local", "key")})
-    wider = make_policy(signed, STANDARD.operators, {}, STANDARD.seccomp_text)
-    assert effects(STANDARD, wider) == ["loosened"]
+    narrower = make_policy(signed, STANDARD.operators, {}, STANDARD.seccomp_text)
+    assert effects(narrower, STANDARD) == ["loosened"]
+    assert effects(STANDARD, narrower) == ["tightened"]
 
 
 def waiver(**change: Any) -> Waiver:

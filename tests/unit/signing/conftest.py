@@ -1,17 +1,26 @@
 """A trust domain and a signed release for the signing tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from executor.canonical import digest_of
+from executor.gate import Approved
+from executor.provenance import BUILD_TYPE
 from executor.release import ReleaseContent, release
-from signing.domain import TRUSTED_ROOT
+from executor.statements import chain_of, parents, stamp
+from signing.evidence import Expectations
 from signing.local import LocalTrustDomain, open_or_create
-from signing.trust import load_trust_root
-from signing.verify import Expectations
+from signing.signer import Signer
 from tests.unit.signing.approved import approved
+
+POLICY = "5" * 64
+IMAGE = "7" * 64
+BUILDER = "urn:sealed-executor:builder:runc:network-none:v1"
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,7 @@ def domain(tmp_path: Path) -> LocalTrustDomain:
 
 
 def expectations(domain: LocalTrustDomain) -> Expectations:
-    trust = load_trust_root(domain.folder / TRUSTED_ROOT)
-    return Expectations(trust=trust, subject=domain.identity.subject, issuer=domain.identity.issuer)
+    return domain.expectations()
 
 
 @pytest.fixture
@@ -38,21 +46,72 @@ def signed(tmp_path: Path, domain: LocalTrustDomain) -> Signed:
     return Signed(make_release(tmp_path, domain, "release"), domain, expectations(domain))
 
 
-def make_release(tmp_path: Path, domain: LocalTrustDomain, name: str) -> Path:
-    content = ReleaseContent(
-        run_id=name,
-        formats={"a.txt": "text", "sub/b.txt": "text"},
-        plan={"schema": "plan"},
-        decision={"allowed": True},
-        details={"seed": 1},
-        provenance={"buildDefinition": {}, "runDetails": {}},
-    )
+def make_record(run_id: str, artifacts: Sequence[tuple[str, str, int]], *, allowed: bool = True) -> dict[str, Any]:
+    """What the pipeline would have recorded of a run: artifacts are (name, sha256, size)."""
+    plan = {
+        "kind": "script",
+        "name": "job",
+        "seed": 1,
+        "image": {"name": "cpu", "id": f"sha256:{IMAGE}"},
+        "inputs": {},
+        "plugins": {},
+        "code": None,
+        "policy": {"profile": "standard", "sha256": POLICY},
+    }
+    return {
+        "run_id": run_id,
+        "plan": plan,
+        "status": "released" if allowed else "denied",
+        "finished": "2026-11-24T10:00:00+00:00",
+        "outcome": {"kind": "succeeded"},
+        "usage": {"cpu_seconds": 1.5},
+        "sandbox": {"host_config_sha256": "3" * 64},
+        "artifacts": [{"name": n, "role": "data", "size": s, "sha256": d} for n, d, s in artifacts],
+        "decision": {
+            "schema": "executor.decision/v1",
+            "allowed": allowed,
+            "profile": "standard",
+            "policy_sha256": POLICY,
+            "plan_sha256": digest_of(plan),
+            "findings": [] if allowed else [{"rule": "OP-NOT-ALLOWED", "evidence": "9" * 64}],
+        },
+    }
+
+
+def make_content(run_id: str, gated: Approved) -> ReleaseContent:
+    record = make_record(run_id, [(a.name, a.sha256, a.size) for a in gated.artifacts])
+    chain = chain_of(record)
+    request, *after = parents("provenance", chain)
+    moment = stamp(datetime.now(UTC))
+    provenance = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"policy": record["plan"]["policy"]},
+            "internalParameters": {},
+            "resolvedDependencies": [
+                request,
+                {"name": "image", "uri": "pkg:oci/cpu", "digest": {"sha256": IMAGE}},
+                {"name": "policy", "digest": {"sha256": POLICY}},
+            ],
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER},
+            "metadata": {"invocationId": run_id, "startedOn": moment, "finishedOn": moment},
+            "byproducts": after,
+        },
+    }
+    formats = {a.name: "text" for a in gated.artifacts}
+    return ReleaseContent(record=record, chain=chain, formats=formats, details={"seed": 1}, provenance=provenance)
+
+
+def make_release(tmp_path: Path, signer: Signer, name: str, *, gated: Approved | None = None) -> Path:
+    gated = gated or approved(tmp_path)
     target = tmp_path / name
     release(
-        approved(tmp_path),
-        content,
+        gated,
+        make_content(name, gated),
         target=target,
-        domain=domain,
+        signer=signer,
         now=lambda: datetime.now(UTC),
         before_naming=lambda _: None,
     )

@@ -11,21 +11,25 @@ from sigstore.models import Bundle as StockBundle
 from sigstore.models import TrustedRoot
 from sigstore.verify import Verifier, policy
 
-from signing.bundle import Bundle, parse_bundle
+from signing.bundle import Bundle, ByCertificate, parse_bundle
 from signing.domain import TRUSTED_ROOT
 from signing.encoding import canonical_json, encode_base64
 from signing.errors import VerificationError
+from signing.evidence import verify_bundle
 from signing.local import LocalTrustDomain, open_or_create
 from signing.statement import PREDICATE_ARTIFACT, Statement
-from signing.verify import verify_bundle
 from tests.unit.signing.conftest import expectations
 
 STATEMENT = Statement(subjects={"a": "0" * 64}, predicate_type=PREDICATE_ARTIFACT, predicate={"role": "data"})
 
 
 def sign(domain: LocalTrustDomain, *, times: int = 1, now: datetime | None = None) -> Bundle:
-    with domain.signer(now=now or datetime.now(UTC)) as signer:
-        return [signer.sign(STATEMENT) for _ in range(times)][-1]
+    return [domain.sign([STATEMENT], now=now or datetime.now(UTC))[0] for _ in range(times)][-1]
+
+
+def by_certificate(bundle: Bundle) -> ByCertificate:
+    assert isinstance(bundle.signer, ByCertificate)
+    return bundle.signer
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 7, 8])
@@ -35,7 +39,7 @@ def test_the_stock_client_accepts_what_this_project_signs(domain: LocalTrustDoma
     identity = policy.Identity(identity=domain.identity.subject, issuer=domain.identity.issuer)
     kind, payload = verifier.verify_dsse(StockBundle.from_json(bundle.to_bytes()), identity)
     assert (kind, payload) == ("application/vnd.in-toto+json", STATEMENT.to_bytes())
-    assert verify_bundle(parse_bundle(bundle.to_bytes()), expectations(domain), file="a")[0] == STATEMENT
+    assert verify_bundle(parse_bundle(bundle.to_bytes()), expectations(domain), file="a").statement == STATEMENT
 
 
 def test_a_bundle_survives_its_own_form(domain: LocalTrustDomain) -> None:
@@ -112,15 +116,19 @@ def test_a_bundle_in_another_layout_or_with_a_repeated_key_is_refused(domain: Lo
             parse_bundle(changed)
 
 
-def test_a_signature_outside_of_the_certificates_ten_minutes_is_refused(tmp_path: Path) -> None:
+def test_a_signature_outside_of_the_certificates_ten_minutes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     domain = open_or_create(tmp_path / "old", now=start)
-    certificate_time, clock = start, [start]
-    with domain.signer(now=certificate_time) as signer:
-        signer._now = clock[0] + timedelta(minutes=10)
-        inside = signer.sign(STATEMENT)
-        signer._now = clock[0] + timedelta(minutes=10, seconds=1)
-        outside = signer.sign(STATEMENT)
+    append = LocalTrustDomain._append
+
+    def sign_after(delay: timedelta) -> Bundle:
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalTrustDomain, "_append", lambda it, keys, what, now: append(it, keys, what, now + delay))
+            return sign(domain, now=start)
+
+    inside, outside = sign_after(timedelta(minutes=10)), sign_after(timedelta(minutes=10, seconds=1))
     verify_bundle(inside, expectations(domain), file="a")
     with pytest.raises(VerificationError, match="not valid at the time"):
         verify_bundle(outside, expectations(domain), file="a")

@@ -34,7 +34,20 @@ def test_checksums_are_what_sha256sum_reads() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/a", "../a", "a/../b", ".git/config", "a//b", "a/", "", "a\nb", "manifest.json", "SHA256SUMS", "a.sigstore.json"],
+    [
+        "/a",
+        "../a",
+        "a/../b",
+        ".git/config",
+        "a//b",
+        "a/",
+        "",
+        "a\nb",
+        "manifest.json",
+        "SHA256SUMS",
+        "a.sigstore.json",
+        "attestations/x",
+    ],
 )
 def test_a_path_that_no_release_has_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="not a path"):

@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -12,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from signing.errors import VerificationError
+from signing.evidence import Expectations
 from signing.local import open_or_create
 from signing.trust import Authority, TrustedLog, Window
-from signing.verify import Expectations, verify_release
-from tests.unit.signing.conftest import Signed, expectations, make_release
+from signing.value import replaced
+from signing.verify import verify_release
+from tests.unit.signing.conftest import Signed, make_release
 
 
 def files(folder: Path) -> list[str]:
@@ -133,7 +134,7 @@ def test_a_linked_release_folder_is_refused(signed: Signed, tmp_path: Path) -> N
 
 def test_a_bundle_of_another_release_of_the_same_bytes_is_refused(signed: Signed, tmp_path: Path) -> None:
     other = make_release(tmp_path, signed.domain, "other")
-    name = "artifacts/a.txt.sigstore.json"
+    name = "attestations/artifacts/a.txt.sigstore.json"
     shutil.copy(other / name, signed.folder / name)
     error = refusal(signed)
     assert (error.check, error.file) == ("STATEMENT", name)
@@ -141,26 +142,29 @@ def test_a_bundle_of_another_release_of_the_same_bytes_is_refused(signed: Signed
 
 def test_a_provenance_of_another_release_is_refused(signed: Signed, tmp_path: Path) -> None:
     other = make_release(tmp_path, signed.domain, "other")
-    shutil.copy(other / "provenance.sigstore.json", signed.folder / "provenance.sigstore.json")
-    assert refusal(signed).check == "PROVENANCE"
+    name = "attestations/provenance.sigstore.json"
+    shutil.copy(other / name, signed.folder / name)
+    assert (refusal(signed).check, refusal(signed).file) == ("STATEMENT", name)
 
 
 def test_a_bundle_of_another_kind_of_statement_is_refused(signed: Signed) -> None:
-    shutil.copy(signed.folder / "provenance.sigstore.json", signed.folder / "manifest.json.sigstore.json")
+    shutil.copy(
+        signed.folder / "attestations/provenance.sigstore.json", signed.folder / "attestations/release.sigstore.json"
+    )
     assert refusal(signed).check == "STATEMENT"
 
 
 def test_another_trust_domain_is_not_believed(signed: Signed, tmp_path: Path) -> None:
-    foreign = expectations(open_or_create(tmp_path / "foreign", now=datetime.now(UTC)))
+    foreign = open_or_create(tmp_path / "foreign", now=datetime.now(UTC)).expectations()
     assert refusal(signed, foreign).check == "CERTIFICATE"
-    assert refusal(signed, replace(foreign, trust=signed.expect.trust)).check == "IDENTITY"
+    assert refusal(signed, replaced(foreign, trust=signed.expect.trust)).check == "IDENTITY"
 
 
 @pytest.mark.parametrize("field", ["subject", "issuer"])
 def test_an_identity_that_only_begins_or_ends_alike_is_refused(signed: Signed, field: str) -> None:
     value = getattr(signed.expect, field)
     for near in (value + "x", "x" + value, value[:-1], value.upper(), ".*", ""):
-        assert refusal(signed, replace(signed.expect, **{field: near})).check == "IDENTITY"  # type: ignore[arg-type]
+        assert refusal(signed, replaced(signed.expect, **{field: near})).check == "IDENTITY"
 
 
 def closed(window: Window) -> Window:
@@ -169,9 +173,10 @@ def closed(window: Window) -> Window:
 
 def test_a_retired_key_is_refused_for_what_was_signed_after(signed: Signed) -> None:
     trust = signed.expect.trust
+    assert trust is not None
     logs = {k: TrustedLog(key=v.key, window=closed(v.window)) for k, v in trust.logs.items()}
     ct_logs = {k: TrustedLog(key=v.key, window=closed(v.window)) for k, v in trust.certificate_logs.items()}
-    authorities = tuple(Authority(certificate=a.certificate, window=closed(a.window)) for a in trust.authorities)
+    authorities = tuple(Authority(chain=a.chain, window=closed(a.window)) for a in trust.authorities)
     for change, check in (
         ({"logs": logs}, "LOG"),
         ({"logs": {}}, "LOG"),
@@ -180,4 +185,4 @@ def test_a_retired_key_is_refused_for_what_was_signed_after(signed: Signed) -> N
         ({"authorities": authorities}, "CERTIFICATE"),
         ({"authorities": ()}, "CERTIFICATE"),
     ):
-        assert refusal(signed, replace(signed.expect, trust=replace(trust, **change))).check == check
+        assert refusal(signed, replaced(signed.expect, trust=replaced(trust, **change))).check == check

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,22 +13,24 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from signing import ecdsa
 from signing.domain import TRUSTED_ROOT
 from signing.errors import VerificationError
+from signing.evidence import verify_bundle
 from signing.local import LocalTrustDomain
 from signing.trust import load_trust_root
-from signing.verify import verify_bundle, verify_release
+from signing.value import replaced
+from signing.verify import verify_release
 from tests.unit.signing.conftest import Signed, expectations
-from tests.unit.signing.test_bundle import sign
+from tests.unit.signing.test_bundle import by_certificate, sign
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_every_changed_byte_of_a_certificate_is_refused(domain: LocalTrustDomain) -> None:
     bundle, expect = sign(domain), expectations(domain)
-    for position in range(len(bundle.certificate)):
+    signer = by_certificate(bundle)
+    for position in range(len(signer.certificate)):
         for bit in (1, 128):
-            changed = bytearray(bundle.certificate)
+            changed = bytearray(signer.certificate)
             changed[position] ^= bit
             with pytest.raises(VerificationError):
-                verify_bundle(replace(bundle, certificate=bytes(changed)), expect, file="a")
+                verify_bundle(replaced(bundle, signer=replaced(signer, certificate=bytes(changed))), expect, file="a")
 
 
 def other_form(signature: bytes) -> bytes:
@@ -39,10 +40,11 @@ def other_form(signature: bytes) -> bytes:
 
 def test_the_other_form_of_a_signature_is_refused(domain: LocalTrustDomain) -> None:
     bundle, expect = sign(domain), expectations(domain)
-    entry = bundle.entry
+    signer = by_certificate(bundle)
+    promise = other_form(signer.entry.promise)
     for changed in (
-        replace(bundle, signature=other_form(bundle.signature)),
-        replace(bundle, entry=replace(entry, promise=other_form(entry.promise))),
+        replaced(bundle, signature=other_form(bundle.signature)),
+        replaced(bundle, signer=replaced(signer, entry=replaced(signer.entry, promise=promise))),
     ):
         with pytest.raises(VerificationError):
             verify_bundle(changed, expect, file="a")
@@ -61,10 +63,11 @@ def test_a_signature_has_one_form() -> None:
 @pytest.mark.parametrize("origin", ["o\ud800", "", "o o", "o\no", "\u2014"])
 def test_a_checkpoint_with_a_strange_origin_is_refused(domain: LocalTrustDomain, origin: str) -> None:
     bundle = sign(domain)
-    name = bundle.entry.checkpoint.split("\n")[0]
-    entry = replace(bundle.entry, checkpoint=bundle.entry.checkpoint.replace(name, origin))
+    signer = by_certificate(bundle)
+    name = signer.entry.checkpoint.split("\n")[0]
+    entry = replaced(signer.entry, checkpoint=signer.entry.checkpoint.replace(name, origin))
     with pytest.raises(VerificationError) as refused:
-        verify_bundle(replace(bundle, entry=entry), expectations(domain), file="a")
+        verify_bundle(replaced(bundle, signer=replaced(signer, entry=entry)), expectations(domain), file="a")
     assert refused.value.check == "LOG"
 
 

@@ -1,0 +1,210 @@
+"""The chain of statements that a release, a denial or a failed job leaves: each names those before it by digest.
+
+    request -> sandbox -> decision -> provenance -> release -> summary
+
+A statement is named by the sha256 of its signed payload. Our own predicates list their parents as `parents`; SLSA's
+have places of their own for them, which are used. Everything here works on statements whose signatures have been
+checked.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from signing.encoding import canonical_json, sha256_hex
+from signing.errors import VerificationError
+from signing.evidence import Evidence
+from signing.manifest import DECISION, MANIFEST, PLAN, STAGES, Manifest, stage_path
+from signing.statement import (
+    PREDICATE_DECISION,
+    PREDICATE_PROVENANCE,
+    PREDICATE_RELEASE,
+    PREDICATE_REQUEST,
+    PREDICATE_SANDBOX,
+    PREDICATE_SUMMARY,
+    Statement,
+)
+from signing.value import Value
+
+PREDICATE_OF = {
+    "request": PREDICATE_REQUEST,
+    "sandbox": PREDICATE_SANDBOX,
+    "decision": PREDICATE_DECISION,
+    "provenance": PREDICATE_PROVENANCE,
+    "release": PREDICATE_RELEASE,
+    "summary": PREDICATE_SUMMARY,
+}
+# The statements that each must name: the one before it; where the standard predicate lists inputs, all before it.
+PARENTS_OF = {
+    "request": (),
+    "sandbox": ("request",),
+    "decision": ("sandbox",),
+    "provenance": ("request", "sandbox", "decision"),
+    "release": ("provenance",),
+    "summary": ("request", "sandbox", "decision", "provenance", "release"),
+}
+_PREFIX = "statement/"
+
+
+class Facts(Value):
+    """What a release's chain says of how it came to be.
+
+    Attributes:
+        run_id: The run.
+        builder_id: SLSA builder id: one for each runtime and network.
+        image_sha256: Of the container image.
+        policy_sha256: Of the effective policy.
+        profile: The policy's profile.
+        plan_sha256: Of the plan.
+    """
+
+    run_id: str
+    builder_id: str
+    image_sha256: str
+    policy_sha256: str
+    profile: str
+    plan_sha256: str
+
+
+def run_uri(run_id: str) -> str:
+    """Return the resource that a verification summary is about."""
+    return f"urn:sealed-executor:run:{run_id}"
+
+
+def parent(stage: str, statement: Statement) -> dict[str, Any]:
+    """Return how a statement is named by one that follows it: an in-toto resource descriptor."""
+    return {"name": f"{_PREFIX}{stage}", "uri": statement.predicate_type, "digest": {"sha256": statement.sha256}}
+
+
+def input_attestation(statement: Statement) -> dict[str, Any]:
+    """Return how a verification summary names a statement (slsa.dev/spec/v1.1/verification_summary)."""
+    return {"uri": statement.predicate_type, "digest": {"sha256": statement.sha256}}
+
+
+def check_chain(found: Mapping[str, Evidence], manifest: Manifest, manifest_sha256: str) -> Facts:
+    """Check that the statements of a release are one chain, about one run, and about these files.
+
+    Args:
+        found: Evidence by stage; all stages of a release.
+        manifest: Its manifest.
+        manifest_sha256: Digest of the manifest's bytes, in hex.
+
+    Raises:
+        VerificationError: They are not; it names the check and the statement.
+    """
+    for stage in STAGES:
+        try:
+            _check_stage(stage, found, manifest, manifest_sha256)
+        except (KeyError, TypeError, AttributeError, ValueError) as err:
+            raise _fail("CHAIN", stage, f"lacks something, or holds it twice: {err}") from err
+    signers = {evidence.signer for evidence in found.values()}
+    if len(signers) != 1:
+        raise _fail("CHAIN", "release", "is signed by somebody else than the rest of its chain")
+    try:
+        return _agreed_facts(found, manifest)
+    except (KeyError, TypeError, AttributeError, ValueError) as err:
+        raise VerificationError(f"chain does not agree with itself: {err}", check="CHAIN") from err
+
+
+def _check_stage(stage: str, found: Mapping[str, Evidence], manifest: Manifest, manifest_sha256: str) -> None:
+    statement = found[stage].statement
+    if statement.predicate_type != PREDICATE_OF[stage]:
+        raise _fail("STATEMENT", stage, "is of another kind")
+    if dict(statement.subjects) != _subjects(stage, manifest, manifest_sha256):
+        raise _fail("STATEMENT", stage, "is about other files than the manifest's")
+    if run_id_in(stage, statement.predicate) != manifest.run_id:
+        raise _fail("CHAIN", stage, "is of another run")
+    wanted = {name: found[name].payload_sha256 for name in PARENTS_OF[stage]}
+    if parents_in(stage, statement.predicate) != wanted:
+        raise _fail("CHAIN", stage, "does not name the statements before it")
+
+
+def _subjects(stage: str, manifest: Manifest, manifest_sha256: str) -> dict[str, str]:
+    files = {f.path: f.sha256 for f in manifest.files}
+    artifacts = {f.path: f.sha256 for f in manifest.artifacts}
+    if stage == "request":
+        return {PLAN: files[PLAN]}
+    if stage == "sandbox":
+        return artifacts
+    if stage == "decision":
+        return artifacts | {DECISION: files[DECISION]}
+    if stage == "summary":
+        return artifacts | {MANIFEST: manifest_sha256}
+    return files | {MANIFEST: manifest_sha256}
+
+
+def parents_in(stage: str, predicate: Mapping[str, Any]) -> dict[str, str]:
+    """Return the statements that a stage's predicate names: digest by stage.
+
+    Raises:
+        ValueError: One stands twice.
+    """
+    if stage == "summary":
+        named = [(_stage_of(item["uri"]), item["digest"]["sha256"]) for item in predicate["inputAttestations"]]
+    else:
+        if stage == "provenance":
+            listed = predicate["buildDefinition"]["resolvedDependencies"] + predicate["runDetails"]["byproducts"]
+        else:
+            listed = predicate["parents"]
+        parents = [item for item in listed if item["name"].startswith(_PREFIX)]
+        named = [(item["name"].removeprefix(_PREFIX), item["digest"]["sha256"]) for item in parents]
+        if any(item["uri"] != PREDICATE_OF[item["name"].removeprefix(_PREFIX)] for item in parents):
+            raise ValueError("a parent is named with another kind")
+    if len(dict(named)) != len(named):
+        raise ValueError("a parent is named twice")
+    return dict(named)
+
+
+def _stage_of(predicate_type: str) -> str:
+    return next(stage for stage, kind in PREDICATE_OF.items() if kind == predicate_type)
+
+
+def run_id_in(stage: str, predicate: Mapping[str, Any]) -> str:
+    """Return the run that a stage's predicate is about."""
+    if stage == "provenance":
+        return str(predicate["runDetails"]["metadata"]["invocationId"])
+    if stage == "summary":
+        return str(predicate["resourceUri"]).removeprefix(run_uri(""))
+    return str(predicate["run_id"])
+
+
+def _agreed_facts(found: Mapping[str, Evidence], manifest: Manifest) -> Facts:
+    """Return what the statements say, where those that say the same thing agree.
+
+    Raises:
+        VerificationError: They do not, or what was decided is not a release.
+    """
+    said = {stage: found[stage].statement.predicate for stage in STAGES}
+    files = {f.path: f.sha256 for f in manifest.files}
+    decision = said["decision"]["decision"]
+    if sha256_hex(canonical_json(decision)) != files[DECISION]:
+        raise _fail("CHAIN", "decision", f"is not {DECISION}")
+    if decision["allowed"] is not True or said["summary"]["verificationResult"] != "PASSED":
+        raise _fail("CHAIN", "decision", "does not allow the release")
+    definition = said["provenance"]["buildDefinition"]
+    digests = {d["name"]: d["digest"]["sha256"] for d in definition["resolvedDependencies"]}
+    request = said["request"]
+    policies = {
+        (request["policy"]["profile"], request["policy"]["sha256"]),
+        (decision["profile"], decision["policy_sha256"]),
+        (definition["externalParameters"]["policy"]["profile"], digests["policy"]),
+        (decision["profile"], said["summary"]["policy"]["digest"]["sha256"]),
+    }
+    plans = {files[PLAN], decision["plan_sha256"]}
+    images = {request["image"]["id"], f"sha256:{digests['image']}"}
+    for what, values in (("policy", policies), ("plan", plans), ("image", images)):
+        if len(values) != 1:
+            raise VerificationError(f"chain names more than one {what}", check="CHAIN")
+    ((profile, policy_sha256),) = policies
+    return Facts(
+        run_id=manifest.run_id,
+        builder_id=str(said["provenance"]["runDetails"]["builder"]["id"]),
+        image_sha256=digests["image"],
+        policy_sha256=str(policy_sha256),
+        profile=str(profile),
+        plan_sha256=files[PLAN],
+    )
+
+
+def _fail(check: str, stage: str, why: str) -> VerificationError:
+    file = stage_path(stage)
+    return VerificationError(f"statement {why}: {file}", check=check, file=file)

@@ -1,0 +1,169 @@
+"""The epochs of a local trust domain, and what verifiers are given of them. `domain.json` says which there are."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from signing import ecdsa
+from signing.authority import key_id
+from signing.domain import DOMAIN_FILE, TRUST_DOCUMENT, TRUSTED_ROOT, identity_of
+from signing.encoding import canonical_json, encode_base64
+from signing.errors import TrustDomainError
+from signing.files import write_whole
+from signing.log import DiskLog
+from signing.trust import TRUST_SCHEMA
+
+_SCHEMA = "executor.trust-domain/v2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """A time with keys and a log of its own.
+
+    Attributes:
+        number: From 1 on.
+        start: When it began.
+        end: When it was closed, or None for the one that goes on.
+        closed_size: How many entries of its log count; None while it goes on.
+        reason: Why it was closed: `rotated`, or what was said at revocation.
+    """
+
+    number: int
+    start: datetime
+    end: datetime | None = None
+    closed_size: int | None = None
+    reason: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the recorded form."""
+        return {
+            "number": self.number,
+            "start": _stamp(self.start),
+            "end": _stamp(self.end) if self.end else None,
+            "closed_size": self.closed_size,
+            "reason": self.reason,
+        }
+
+
+def epoch_folder(folder: Path, number: int) -> Path:
+    """Return where an epoch's keys and log lie."""
+    return folder / "epochs" / str(number)
+
+
+def write_epochs(folder: Path, domain_id: str, epochs: tuple[Epoch, ...]) -> None:
+    """Write which epochs there are. What follows from them goes first, and is written anew by whoever opens next."""
+    (folder / TRUST_DOCUMENT).unlink(missing_ok=True)
+    document = {"schema": _SCHEMA, "id": domain_id, "epochs": [e.to_wire() for e in epochs]}
+    write_whole(folder / DOMAIN_FILE, canonical_json(document), mode=0o644)
+
+
+def read_epochs(folder: Path) -> tuple[str, tuple[Epoch, ...]]:
+    """Read a domain's id and its epochs, the open one last.
+
+    Raises:
+        TrustDomainError: It cannot be read, or is damaged.
+    """
+    try:
+        document = json.loads((folder / DOMAIN_FILE).read_bytes())
+        if document["schema"] != _SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}, not {_SCHEMA!r}")
+        epochs = tuple(
+            Epoch(
+                number=e["number"],
+                start=datetime.fromisoformat(e["start"]),
+                end=datetime.fromisoformat(e["end"]) if e["end"] else None,
+                closed_size=e["closed_size"],
+                reason=e["reason"],
+            )
+            for e in document["epochs"]
+        )
+        if [e.number for e in epochs] != list(range(1, len(epochs) + 1)) or epochs[-1].end is not None:
+            raise ValueError("its epochs are not in order")
+        return str(document["id"]), epochs
+    except OSError as err:
+        raise TrustDomainError(f"cannot read the trust domain: {folder}: {err.strerror}") from err
+    except (KeyError, TypeError, ValueError, IndexError) as err:
+        raise TrustDomainError(
+            f"trust domain is damaged: {folder}: {err}", hint="restore it from a backup, or move it away for a new one"
+        ) from err
+
+
+def write_trust(folder: Path) -> None:
+    """Write what verifiers need: the trusted root for stock clients, and the trust document around it."""
+    domain_id, epochs = read_epochs(folder)
+    identity, root = identity_of(domain_id), trusted_root(folder)
+    closed = []
+    for epoch in epochs[:-1]:
+        place = epoch_folder(folder, epoch.number)
+        leaves = DiskLog(place / "log").leaves(epoch.closed_size or 0)
+        log_id = key_id(ecdsa.load_public_key((place / "tlog.spki").read_bytes()))
+        closed.append({"log_id": encode_base64(log_id), "leaves": encode_base64(b"".join(leaves))})
+    document = {
+        "schema": TRUST_SCHEMA,
+        "identity": identity.subject,
+        "issuer": identity.issuer,
+        "trusted_root": root,
+        "closed_logs": closed,
+    }
+    write_whole(folder / TRUST_DOCUMENT, json.dumps(document, indent=2).encode(), mode=0o644)
+    write_whole(folder / TRUSTED_ROOT, json.dumps(root, indent=2).encode(), mode=0o644)
+
+
+def trust_is_written(folder: Path) -> bool:
+    """Whether the documents for verifiers are those of the epochs that there are."""
+    path = folder / TRUSTED_ROOT
+    wanted = json.dumps(trusted_root(folder), indent=2).encode()
+    return path.exists() and path.read_bytes() == wanted and (folder / TRUST_DOCUMENT).exists()
+
+
+def trusted_root(folder: Path) -> dict[str, Any]:
+    """Return Sigstore's trusted root over all epochs, each with its window."""
+    domain_id, epochs = read_epochs(folder)
+    parts = [_epoch_root(folder, domain_id, epoch) for epoch in epochs]
+    return {
+        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+        "tlogs": [part["tlog"] for part in parts],
+        "certificateAuthorities": [part["ca"] for part in parts],
+        "ctlogs": [part["ctlog"] for part in parts],
+        "timestampAuthorities": [],
+    }
+
+
+def _epoch_root(folder: Path, domain_id: str, epoch: Epoch) -> dict[str, Any]:
+    place, name = epoch_folder(folder, epoch.number), f"{domain_id}-{epoch.number}"
+    window = {"start": _stamp(epoch.start)} | ({"end": _stamp(epoch.end)} if epoch.end else {})
+
+    def log(kind: str) -> dict[str, Any]:
+        key = (place / f"{kind}.spki").read_bytes()
+        return {
+            "baseUrl": f"https://{kind}.{name}.invalid",  # a name that can never be reached: RFC 6761
+            "hashAlgorithm": "SHA2_256",
+            "publicKey": {"rawBytes": encode_base64(key), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": window},
+            "logId": {"keyId": encode_base64(key_id(ecdsa.load_public_key(key)))},
+        }
+
+    certificate = load_ca(place).public_bytes(Encoding.DER)
+    authority = {
+        "subject": {"organization": "sealed-executor", "commonName": f"local trust domain {domain_id}"},
+        "uri": f"https://ca.{name}.invalid",
+        "certChain": {"certificates": [{"rawBytes": encode_base64(certificate)}]},
+        "validFor": window,
+    }
+    return {"tlog": log("tlog"), "ctlog": log("ctlog"), "ca": authority}
+
+
+def load_ca(place: Path) -> x509.Certificate:
+    """Load the certificate of an epoch's authority."""
+    try:
+        return x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
+    except ValueError as err:
+        raise TrustDomainError(f"certificate authority is damaged: {place}: {err}") from err
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,184 @@
+"""What a deploy pipeline insists on, from a file: who may sign, what a release must be, who must have reproduced it.
+
+TOML with a schema (signing/schema/verification-policy.schema.json). Unknown and missing fields are refused: a misspelt
+demand must not become no demand. Paths in it are relative to it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from signing.errors import SigningError, VerificationError
+from signing.evidence import Expectations, Expected
+from signing.pem import expect_keys
+from signing.reproduction import GOOD_RESULTS, Quorum
+from signing.trust import TrustRoot, load_trust_root
+from signing.value import Value, replaced
+from signing.verify import NO_DEMANDS, Demands, Verified, verify_release
+
+POLICY_SCHEMA = "executor.verification-policy/v1"
+MODES = ("exact", "executable")
+_HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_WHO_CHECKS = ("CERTIFICATE", "IDENTITY", "LOG", "REVOKED")
+
+
+class ExpectationError(SigningError):
+    """What a verifier was told to insist on makes no sense."""
+
+    code = "E-EXPECTATION"
+
+
+class VerificationPolicy(Value):
+    """Who may sign, any one of them for all of a release, and what is demanded of it."""
+
+    signers: tuple[Expectations, ...]
+    demands: Demands
+
+
+def load_verification_policy(path: Path) -> VerificationPolicy:
+    """Read a verification policy.
+
+    Raises:
+        ExpectationError: It is none, or says something that is not known.
+        VerificationError: A trust root or a key that it names is missing or malformed.
+    """
+    import tomllib
+
+    try:
+        document = tomllib.loads(path.read_text())
+        return _parse(document, path.parent)
+    except OSError as err:
+        raise ExpectationError(f"cannot read the verification policy: {path}: {err.strerror}") from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise ExpectationError(f"invalid verification policy: {path}: {err}", hint="see signing/README.md") from err
+
+
+def verify_by_policy(
+    folder: Path, policy: VerificationPolicy, *, verify: Callable[..., Verified] = verify_release
+) -> Verified:
+    """Verify a release against a policy: under the first of the signers whose it is.
+
+    Raises:
+        VerificationError: Under none of them; the error is that of the signer under whom most held.
+    """
+    errors: list[VerificationError] = []
+    for signer in policy.signers:
+        try:
+            return verify(folder, signer, policy.demands)
+        except VerificationError as err:
+            errors.append(err)
+    raise next((e for e in errors if e.check not in _WHO_CHECKS), errors[0])
+
+
+def expected_signer(
+    trust: TrustRoot,
+    *,
+    identity: str | None = None,
+    identity_pattern: str | None = None,
+    issuer: str | None = None,
+    issuer_pattern: str | None = None,
+) -> Expectations:
+    """Return expectations of a certified identity; where none is named, that which the trust document names.
+
+    Args:
+        trust: Whose word counts.
+        identity: Exact subject.
+        identity_pattern: Regular expression that the whole subject must match.
+        issuer: Exact issuer.
+        issuer_pattern: Regular expression that the whole issuer must match.
+
+    Raises:
+        ValueError: Nobody is named, or somebody twice, or a pattern is malformed.
+    """
+    subject = expected("identity", identity, identity_pattern) or trust.subject
+    by = expected("issuer", issuer, issuer_pattern) or trust.issuer
+    if not subject or not by:
+        raise ValueError("name the identity and its issuer: the trust root does not say whom to expect")
+    return Expectations(trust=trust, subject=subject, issuer=by)
+
+
+def expected(what: str, exact: str | None, pattern: str | None) -> Expected | None:
+    """Return what is expected of a text, or None where nothing is said.
+
+    Raises:
+        ValueError: Both are said, one is empty or not ASCII, or the pattern is malformed.
+    """
+    if exact is not None and pattern is not None:
+        raise ValueError(f"{what} is named both exactly and by a pattern")
+    text = exact if exact is not None else pattern
+    if text is None:
+        return None
+    if not text or not text.isascii():  # an unset variable must not mean "anybody"
+        raise ValueError(f"{what} is not a name: {text!r}; is a variable unset?")
+    try:
+        return text if pattern is None else re.compile(text)
+    except re.error as err:
+        raise ValueError(f"{what}'s pattern is malformed: {text!r}: {err}") from err
+
+
+def expected_digest(what: str, text: str | None) -> str | None:
+    """Return a sha256 in hex, given with or without its name, or None where nothing is said.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if text is None:
+        return None
+    match = _HEX.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{what} is not a sha256: {text!r}")
+    return match[1]
+
+
+def _parse(document: Mapping[str, Any], base: Path) -> VerificationPolicy:
+    _known(document, "schema", "signer", "release", "reproduced", "reproducer")
+    if document["schema"] != POLICY_SCHEMA:
+        raise ValueError(f"schema is {document['schema']!r}, not {POLICY_SCHEMA!r}")
+    signers = tuple(_signer(item, base) for item in document["signer"])
+    if not signers:
+        raise ValueError("no signer is named")
+    demands = _demands(document.get("release", {}))
+    reproducers = tuple(_signer(item, base) for item in document.get("reproducer", ()))
+    if "reproduced" in document:
+        wanted = document["reproduced"]
+        _known(wanted, "threshold", "accept")
+        if type(wanted["threshold"]) is not int:
+            raise ValueError("threshold is not a whole number")
+        accept = tuple(wanted.get("accept", GOOD_RESULTS[:1]))
+        quorum = Quorum(threshold=wanted["threshold"], among=reproducers or signers, accept=accept)
+        demands = replaced(demands, reproduced=quorum)
+    elif reproducers:
+        raise ValueError("reproducers are named, and no number of them is wanted")
+    return VerificationPolicy(signers=signers, demands=demands)
+
+
+def _signer(item: Mapping[str, Any], base: Path) -> Expectations:
+    if "key" in item:
+        _known(item, "key")
+        return expect_keys([base / item["key"]])
+    _known(item, "trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern")
+    named = {name: value for name, value in item.items() if name != "trust_root"}
+    return expected_signer(load_trust_root(base / item["trust_root"]), **named)
+
+
+def _demands(item: Mapping[str, Any]) -> Demands:
+    _known(item, "builder", "builder_pattern", "image", "policy", "profile", "modes")
+    modes = item.get("modes", MODES[0])
+    if modes not in MODES:
+        raise ValueError(f"modes is one of {', '.join(MODES)}, not {modes!r}")
+    profile = expected("profile", item.get("profile"), None)
+    assert profile is None or isinstance(profile, str), "not asked for by a pattern"
+    return replaced(
+        NO_DEMANDS,
+        builder_id=expected("builder", item.get("builder"), item.get("builder_pattern")),
+        image_sha256=expected_digest("image", item.get("image")),
+        policy_sha256=expected_digest("policy", item.get("policy")),
+        profile=profile,
+        exact_modes=modes == MODES[0],
+    )
+
+
+def _known(item: Mapping[str, Any], *names: str) -> None:
+    if unknown := sorted(item.keys() - set(names)):
+        raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(names)}")

@@ -1,0 +1,187 @@
+"""What lies in a release directory: names, types, modes and bytes, read without following or trusting anything."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeVar
+
+from signing.errors import VerificationError
+from signing.manifest import FILE_MODE, FOLDER_MODE, Manifest, ManifestFile
+from signing.value import Value
+
+Item = TypeVar("Item")
+_FOLDER_DEPTH_MAX = 16
+_ENTRIES_MAX = 100_000
+_SMALL_FILE_BYTES_MAX = 64 << 20
+_CHUNK = 1 << 20
+_PARALLEL_FROM_BYTES = 8 << 20  # below that a thread costs more than it saves
+_EXECUTABLE = 0o111
+
+
+class Listing(Value):
+    """What a walk found: permission bits by path. The release's own folder is the path `.`."""
+
+    files: Mapping[str, int]
+    folders: Mapping[str, int]
+
+
+def list_release(folder: Path) -> Listing:
+    """List a release, refusing everything but plain files and the folders on their way.
+
+    Raises:
+        VerificationError: There is anything else, or nothing, or too much.
+    """
+    try:
+        if not folder.is_dir() or folder.is_symlink():
+            raise VerificationError(f"no release directory at {folder}", check="LAYOUT")
+        files, folders = _walk(folder)
+    except OSError as err:
+        raise VerificationError(f"cannot list the release: {folder}: {err.strerror}", check="LAYOUT") from err
+    return Listing(files=files, folders=folders)
+
+
+def check_layout(found: Listing, manifest: Manifest) -> None:
+    """Check that exactly the files of a complete release are there.
+
+    Raises:
+        VerificationError: One is missing, one is not listed, or a folder holds none.
+    """
+    expected = manifest.expected_paths()
+    if missing := sorted(expected - found.files.keys()):
+        raise VerificationError(f"file is missing: {missing[0]}", check="LAYOUT", file=missing[0])
+    if unlisted := sorted(found.files.keys() - expected):
+        raise VerificationError(f"file is not in the manifest: {unlisted[0]}", check="LAYOUT", file=unlisted[0])
+    needed = {parent.as_posix() for name in expected for parent in PurePosixPath(name).parents}
+    if empty := sorted(found.folders.keys() - needed):
+        raise VerificationError(f"empty folder: {empty[0]}", check="LAYOUT", file=empty[0])
+
+
+def check_modes(found: Listing, *, exact: bool) -> None:
+    """Check the permission bits of files and folders.
+
+    Args:
+        found: The listing.
+        exact: Whether all of them must be as they were; else only that no file became executable.
+
+    Raises:
+        VerificationError: They are not.
+    """
+    for names, wanted in ((found.files, FILE_MODE), (found.folders, FOLDER_MODE)):
+        for name, mode in names.items():
+            if mode != wanted if exact else (mode & _EXECUTABLE and wanted == FILE_MODE):
+                raise VerificationError(
+                    f"mode is {mode:04o}, not {wanted:04o}: {name}",
+                    check="MODE",
+                    file=name,
+                    hint="copy releases with their modes (cp -a, tar), or verify with --modes executable",
+                )
+
+
+def check_digests(folder: Path, files: tuple[ManifestFile, ...]) -> None:
+    """Hash files and hold them against the manifest; large ones at the same time, where there are cores.
+
+    Raises:
+        VerificationError: One has another size or other bytes.
+    """
+
+    def check(item: ManifestFile) -> None:
+        if hash_file(folder, item.path, size=item.size) != item.sha256:
+            raise VerificationError(f"file is not what the manifest says: {item.path}", check="DIGEST", file=item.path)
+
+    for_each(check, files, size=lambda item: item.size)
+
+
+def for_each(work: Callable[[Item], None], items: Sequence[Item], *, size: Callable[[Item], int]) -> None:
+    """Do something with each file, on as many cores as there are where that is worth it.
+
+    Args:
+        work: What to do. Of its errors that of the first item is raised.
+        items: The files.
+        size: An item's size in bytes.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1 or sum(map(size, items)) < _PARALLEL_FROM_BYTES:
+        for item in items:
+            work(item)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # not imported where a release is small
+
+    with ThreadPoolExecutor(cores) as pool:
+        largest_first = sorted(range(len(items)), key=lambda i: -size(items[i]))
+        futures = {i: pool.submit(work, items[i]) for i in largest_first}
+        for i in range(len(items)):
+            futures[i].result()
+
+
+def hash_file(folder: Path, name: str, *, size: int | None) -> str:
+    """Hash a file; where its size is known, one of another size is refused before it is read.
+
+    Raises:
+        VerificationError: It is no plain file, cannot be read, or is of another size.
+    """
+    with _open(folder, name) as file:
+        if size is not None and os.fstat(file.fileno()).st_size != size:
+            raise VerificationError(f"file has another size than the manifest says: {name}", check="DIGEST", file=name)
+        return hash_stream(file, size)
+
+
+def hash_stream(file: BinaryIO, size: int | None) -> str:
+    """Return the sha256 in hex of what a file holds from here on, at most `size` bytes of it."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
+    left = size
+    while count := file.readinto(buffer if left is None else buffer[: min(_CHUNK, left)]):  # type: ignore[attr-defined]
+        digest.update(buffer[:count])
+        left = None if left is None else left - count
+    return digest.hexdigest()
+
+
+def read_small(folder: Path, name: str) -> bytes:
+    """Read a file that cannot be large.
+
+    Raises:
+        VerificationError: It is, or it is no plain file, or cannot be read.
+    """
+    with _open(folder, name) as file:
+        if os.fstat(file.fileno()).st_size > _SMALL_FILE_BYTES_MAX:
+            raise VerificationError(f"file is too large: {name}", check="LAYOUT", file=name)
+        return file.read(_SMALL_FILE_BYTES_MAX)
+
+
+@contextmanager
+def _open(folder: Path, name: str) -> Iterator[BinaryIO]:
+    """Open a listed file, which may have become something else since it was listed."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
+            yield file
+    except OSError as err:
+        raise VerificationError(f"cannot read {name}: {err.strerror}", check="LAYOUT", file=name) from err
+
+
+def _walk(root: Path) -> tuple[dict[str, int], dict[str, int]]:
+    files: dict[str, int] = {}
+    folders = {".": stat.S_IMODE(root.stat().st_mode)}
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                name, mode = prefix + entry.name, entry.stat(follow_symlinks=False).st_mode
+                special = mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX)
+                if special or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                    raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
+                if stat.S_ISREG(mode):
+                    files[name] = stat.S_IMODE(mode)
+                else:
+                    folders[name] = stat.S_IMODE(mode)
+                    waiting.append(f"{name}/")
+                if name.count("/") > _FOLDER_DEPTH_MAX or len(files) + len(folders) > _ENTRIES_MAX:
+                    raise VerificationError(
+                        f"too deep, or too many files: {name[:100]}", check="LAYOUT", file=name[:100]
+                    )
+    return files, folders

@@ -1,0 +1,108 @@
+"""Reproductions: statements, beside a release, of those who ran its plan again and compared what came out.
+
+They are not part of the release, which never changes: they lie in `RELEASE.reproductions/`, and may be added at any
+time by anybody. One counts only where somebody whom the verifier named has signed it; several by one signer count once.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from signing.bundle import parse_bundle
+from signing.errors import VerificationError
+from signing.evidence import BundleVerifier, Evidence, Expectations
+from signing.layout import read_small
+from signing.manifest import BUNDLE_SUFFIX, Manifest
+from signing.statement import PREDICATE_REPRODUCTION
+from signing.value import Value
+
+_FILES_MAX = 1000
+GOOD_RESULTS = ("identical", "within-tolerance")
+
+
+class Quorum(Value):
+    """How many of whom must have reproduced a release.
+
+    Attributes:
+        threshold: How many different signers; at least one.
+        among: Those who count.
+        accept: Which results count, out of `GOOD_RESULTS`.
+    """
+
+    threshold: int
+    among: tuple[Expectations, ...]
+    accept: tuple[str, ...] = ("identical",)
+
+    def __post_init__(self) -> None:
+        if self.threshold < 1 or not self.among or not set(self.accept) <= set(GOOD_RESULTS):
+            raise ValueError("a quorum wants at least one of somebody, for results that are good")
+
+
+def reproductions_folder(release: Path) -> Path:
+    """Return where reproductions of a release are looked for."""
+    return release.with_name(f"{release.name}.reproductions")
+
+
+def check_reproduced(release: Path, manifest: Manifest, manifest_sha256: str, quorum: Quorum) -> tuple[str, ...]:
+    """Check that enough of those who count have reproduced a release.
+
+    Returns:
+        The signers whose reproductions count.
+
+    Raises:
+        VerificationError: Not enough have, or somebody who counts says that it came out different.
+    """
+    folder = reproductions_folder(release.absolute())
+    good: set[str] = set()
+    for name in _bundle_names(folder):
+        evidence = _evidence(folder, name, quorum)
+        if evidence is None or not _is_about(evidence, manifest, manifest_sha256):
+            continue
+        result = evidence.statement.predicate.get("result")
+        if result == "different":
+            why = f"made again by {evidence.signer[0]}, it came out different: {name}"
+            raise VerificationError(why, check="REPRODUCED", file=name)
+        if result in quorum.accept:
+            good.add(evidence.signer[0])
+    if len(good) < quorum.threshold:
+        raise VerificationError(
+            f"reproduced by {len(good)} of those who count, {quorum.threshold} are wanted",
+            check="REPRODUCED",
+            hint=f"`executor reproduce` adds to {folder.name}",
+        )
+    return tuple(sorted(good))
+
+
+def _bundle_names(folder: Path) -> list[str]:
+    try:
+        names = sorted(p.name for p in folder.iterdir() if p.name.endswith(BUNDLE_SUFFIX))
+    except OSError:
+        return []
+    if len(names) > _FILES_MAX:
+        raise VerificationError(f"more than {_FILES_MAX} reproductions: {folder}", check="REPRODUCED")
+    return names
+
+
+def _evidence(folder: Path, name: str, quorum: Quorum) -> Evidence | None:
+    """Return what a bundle proves by one of those who count, or None: anybody can put a file there."""
+    try:
+        bundle = parse_bundle(read_small(folder, name))
+    except (ValueError, VerificationError):
+        return None
+    for expect in quorum.among:
+        try:
+            return BundleVerifier(expect).verify(bundle, file=name)
+        except VerificationError:
+            continue
+    return None
+
+
+def _is_about(evidence: Evidence, manifest: Manifest, manifest_sha256: str) -> bool:
+    statement = evidence.statement
+    subjects = {f.path: f.sha256 for f in manifest.artifacts}
+    same = statement.predicate_type == PREDICATE_REPRODUCTION and dict(statement.subjects) == subjects
+    return same and _manifest_of(statement.predicate) == manifest_sha256
+
+
+def _manifest_of(predicate: Mapping[str, Any]) -> object:
+    return predicate.get("manifest_sha256")
