@@ -55,6 +55,14 @@ def epoch_folder(folder: Path, number: int) -> Path:
     return folder / "epochs" / str(number)
 
 
+def log_host(kind: str, domain_id: str, number: int) -> str:
+    """Return the name of an epoch's log or authority, in a domain that can never be reached (RFC 6761, section 6.4).
+
+    It is the origin of the log's checkpoints as well, for @sigstore/verify wants to find it in the log's address.
+    """
+    return f"{kind}.{domain_id}-{number}.invalid"
+
+
 def write_epochs(folder: Path, domain_id: str, epochs: tuple[Epoch, ...]) -> None:
     """Write which epochs there are. What follows from them goes first, and is written anew by whoever opens next."""
     (folder / TRUST_DOCUMENT).unlink(missing_ok=True)
@@ -135,13 +143,13 @@ def trusted_root(folder: Path) -> dict[str, Any]:
 
 
 def _epoch_root(folder: Path, domain_id: str, epoch: Epoch) -> dict[str, Any]:
-    place, name = epoch_folder(folder, epoch.number), f"{domain_id}-{epoch.number}"
+    place = epoch_folder(folder, epoch.number)
     window = {"start": _stamp(epoch.start)} | ({"end": _stamp(epoch.end)} if epoch.end else {})
 
     def log(kind: str) -> dict[str, Any]:
         key = (place / f"{kind}.spki").read_bytes()
         return {
-            "baseUrl": f"https://{kind}.{name}.invalid",  # a name that can never be reached: RFC 6761
+            "baseUrl": f"https://{log_host(kind, domain_id, epoch.number)}",
             "hashAlgorithm": "SHA2_256",
             "publicKey": {"rawBytes": encode_base64(key), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": window},
             "logId": {"keyId": encode_base64(key_id(ecdsa.load_public_key(key)))},
@@ -150,7 +158,7 @@ def _epoch_root(folder: Path, domain_id: str, epoch: Epoch) -> dict[str, Any]:
     certificate = load_ca(place).public_bytes(Encoding.DER)
     authority = {
         "subject": {"organization": "sealed-executor", "commonName": f"local trust domain {domain_id}"},
-        "uri": f"https://ca.{name}.invalid",
+        "uri": f"https://{log_host('ca', domain_id, epoch.number)}",
         "certChain": {"certificates": [{"rawBytes": encode_base64(certificate)}]},
         "validFor": window,
     }

@@ -31,6 +31,7 @@ from signing.epochs import (
     Epoch,
     epoch_folder,
     load_ca,
+    log_host,
     read_epochs,
     trust_is_written,
     write_epochs,
@@ -196,7 +197,7 @@ class LocalTrustDomain:
     def _append(self, keys: _Keys, bodies: Sequence[bytes], now: datetime) -> list[LogEntry]:
         key, time = keys.private["tlog"], int(now.timestamp())
         log_id = key_id(key.public_key())
-        sign_head = _head_signer(key, f"{self.domain_id}-{keys.epoch}")
+        sign_head = _head_signer(key, log_host("tlog", self.domain_id, keys.epoch))
         first, head, proofs, checkpoint = self.log(keys.epoch).append(bodies, time=time, sign_head=sign_head)
         entries = []
         for index, (body, proof) in enumerate(zip(bodies, proofs, strict=True), first):
@@ -288,8 +289,8 @@ def _destroy_keys(place: Path) -> None:
         (place / f"{name}.key").unlink(missing_ok=True)
 
 
-def _head_signer(key: ec.EllipticCurvePrivateKey, name: str) -> Callable[[Head], str]:
-    origin, hint = f"sealed-executor.local/{name}", key_id(key.public_key())[:4]
+def _head_signer(key: ec.EllipticCurvePrivateKey, origin: str) -> Callable[[Head], str]:
+    hint = key_id(key.public_key())[:4]
 
     def sign_head(head: Head) -> str:
         text = checkpoint_text(origin, head.size, head.root)
