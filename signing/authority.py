@@ -79,7 +79,7 @@ def issue(
     """
     builder = _leaf_builder(key, ca, identity, now)
     bare = builder.sign(ca_key, hashes.SHA256())
-    stamp = int(now.timestamp() * 1000)
+    stamp = int(now.timestamp()) * 1000  # whole seconds, as windows of trust begin and end
     issuer_key_hash = hashlib.sha256(spki(ca_key.public_key())).digest()
     data = sct_signed_data(stamp, issuer_key_hash, bare.tbs_certificate_bytes)
     sct = SCT(log_id=key_id(log_key.public_key()), timestamp_ms=stamp, signature=ecdsa.sign(log_key, data))

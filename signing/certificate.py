@@ -24,6 +24,7 @@ _OID_SKI, _OID_AKI = "2.5.29.14", "2.5.29.35"
 _OID_CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
 _DIGITAL_SIGNATURE = b"\x07\x80"
 _EXTENSIONS_TAG, _VERSION_TAG, _EMAIL_TAG, _URI_TAG = 0xA3, 0xA0, 0x81, 0x86
+_KEY_IDENTIFIER_TAG = 0x80
 _SHA256_ECDSA = b"\x04\x03"  # TLS 1.2 hash and signature algorithm numbers
 _MILLISECONDS_MAX = 253_402_300_799_000  # the last second of the year 9999
 _SCT_SLACK = timedelta(minutes=1)
@@ -103,8 +104,8 @@ def parse_certificate(data: bytes) -> Certificate:
     return Certificate(
         der=data,
         tbs=tbs.whole,
-        issuer=der.expect(issuer, der.SEQUENCE).whole,
-        subject=der.expect(subject, der.SEQUENCE).whole,
+        issuer=_name(issuer),
+        subject=_name(subject),
         not_before=der.time(start),
         not_after=der.time(end),
         spki=spki.whole,
@@ -147,6 +148,7 @@ def check_signing_profile(leaf: Certificate) -> None:
         raise ValueError("certificate is not for signatures alone")
     if [der.oid(p) for p in der.read(purposes or b"\x05\x00", der.SEQUENCE).children()] != [_OID_CODE_SIGNING]:
         raise ValueError("certificate is not for signing code")
+    _check_key_identifiers(leaf)
     for name, (critical, value) in leaf.extensions.items():
         known = name in (_OID_KEY_USAGE, _OID_PURPOSES, _OID_SAN, _OID_SKI, _OID_AKI, OID_SCT_LIST)
         if name == _OID_BASIC and value != b"\x30\x00":
@@ -232,6 +234,15 @@ def utf8_der(text: str) -> bytes:
     return der.encode(der.UTF8_STRING, text.encode())
 
 
+def _name(element: der.Element) -> bytes:
+    """Return a name's DER after a look at its form; names are only ever compared as bytes."""
+    for relative in der.expect(element, der.SEQUENCE).children():
+        for attribute in der.expect(relative, der.SET).children():
+            kind, _ = der.expect(attribute, der.SEQUENCE).children()
+            der.oid(kind)
+    return element.whole
+
+
 def _extensions(tagged: der.Element) -> dict[str, tuple[bool, bytes]]:
     (listed,) = der.expect(tagged, _EXTENSIONS_TAG).children()
     found: dict[str, tuple[bool, bytes]] = {}
@@ -242,6 +253,16 @@ def _extensions(tagged: der.Element) -> dict[str, tuple[bool, bytes]]:
             raise ValueError(f"certificate's extension is malformed or stands twice: {identifier}")
         found[identifier] = (bool(critical), der.expect(value, der.OCTET_STRING).content)
     return found
+
+
+def _check_key_identifiers(leaf: Certificate) -> None:
+    """Nothing follows from them; they must be what they say they are (RFC 5280, sections 4.2.1.1 and 4.2.1.2)."""
+    if _OID_SKI in leaf.extensions:
+        der.read(leaf.extensions[_OID_SKI][1], der.OCTET_STRING)
+    if _OID_AKI in leaf.extensions:
+        parts = der.read(leaf.extensions[_OID_AKI][1], der.SEQUENCE).children()
+        if [part.tag for part in parts] != [_KEY_IDENTIFIER_TAG]:
+            raise ValueError("certificate names its issuer's key in another way")
 
 
 def _may_certify(usage: bytes) -> bool:

@@ -274,6 +274,8 @@ def _make_epoch(folder: Path, domain_id: str, epoch: Epoch, *, passphrase: bytes
         write_whole(place / f"{name}.spki", spki(key.public_key()), mode=0o644)
     ca = ca_certificate(keys["ca"], f"local trust domain {domain_id}, epoch {epoch.number}", start=epoch.start)
     write_whole(place / "ca.pem", ca.public_bytes(Encoding.PEM), mode=0o644)
+    sign_head = _head_signer(keys["tlog"], log_host("tlog", domain_id, epoch.number))
+    DiskLog(place / "log").create(sign_head=sign_head)
 
 
 def _finish_rotation(folder: Path, epochs: tuple[Epoch, ...]) -> None:

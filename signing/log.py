@@ -2,9 +2,9 @@
 
 `entries` holds one JSON line for each entry. `tree` holds every complete subtree's hash once, in the order in which
 they became complete, so that an append writes, and a proof reads, a number of hashes that is the logarithm of the log's
-size. `checkpoint` is the last head that was signed: a log that is shorter than it, or of another root, was rolled back
-or rewritten, and is not used. Entries are on the disk before their hashes, and hashes before anything is signed over
-them; what a writer that died left beyond is cut off.
+size. `checkpoint` is the signed head, and what commits an append: it is written last, and nothing is handed out before
+it is on the disk. So what stands beyond it was left by a writer that died, and is cut off; a log that is shorter than
+it, or of another root, was rolled back or rewritten, and is not used.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ class Head:
 
 
 class DiskLog:
-    """A log in a folder, which is made at first use.
+    """A log in a folder. A new one starts with `create`.
 
     Args:
         folder: Holds `entries`, `tree` and `checkpoint`.
@@ -41,6 +41,14 @@ class DiskLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def create(self, *, sign_head: Callable[[Head], str]) -> None:
+        """Start an empty log, in place of what may lie there."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("entries", "tree"):
+            write_whole(self._folder / name, b"", mode=0o600)
+        empty = Head(size=0, root=merkle.root_hash(merkle.reader([]), 0))
+        write_whole(self._folder / "checkpoint", sign_head(empty).encode(), mode=0o644)
 
     def append(
         self, bodies: Sequence[bytes], *, time: int, sign_head: Callable[[Head], str]
@@ -79,11 +87,15 @@ class DiskLog:
             return Head(size=tree.size, root=merkle.root_hash(tree.read, tree.size))
 
     def checkpoint(self) -> str:
-        """Return the last signed checkpoint, or the empty string."""
+        """Return the last signed checkpoint.
+
+        Raises:
+            TrustDomainError: There is none.
+        """
         try:
             return (self._folder / "checkpoint").read_text()
-        except FileNotFoundError:
-            return ""
+        except (OSError, UnicodeDecodeError) as err:
+            raise TrustDomainError(f"log has no checkpoint: {self._folder}", hint="restore it from a backup") from err
 
     def consistency(self, old: int) -> list[bytes]:
         """Return the proof that the first `old` entries are what they were.
@@ -111,36 +123,37 @@ class DiskLog:
 
     @contextmanager
     def _locked(self) -> Iterator["_Tree"]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / "tree", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self._folder / "tree", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as err:
+            raise TrustDomainError(f"cannot use the log: {self._folder}: {err.strerror}") from err
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                signed = parse_checkpoint(self.checkpoint())
+            except ValueError as err:
+                raise TrustDomainError(f"log's checkpoint is damaged: {self._folder}: {err}") from err
             tree = _Tree(descriptor)
-            self._check_history(tree)
-            self._cut_entries(tree.size)
+            if signed.size > tree.size:
+                raise self._not_as_signed(f"has {tree.size} entries, {signed.size} were signed")
+            tree.cut(signed.size)
+            if merkle.root_hash(tree.read, signed.size) != signed.root:
+                raise self._not_as_signed("has another root than was signed")
+            self._cut_entries(signed.size)
             yield tree
         finally:
             os.close(descriptor)
 
-    def _check_history(self, tree: "_Tree") -> None:
-        text = self.checkpoint()
-        if not text:
-            return
-        try:
-            signed = parse_checkpoint(text)
-        except ValueError as err:
-            raise TrustDomainError(f"log's checkpoint is damaged: {self._folder}: {err}") from err
-        if signed.size > tree.size or merkle.root_hash(tree.read, signed.size) != signed.root:
-            raise TrustDomainError(
-                f"log was rolled back or rewritten: {self._folder} has {tree.size} entries, {signed.size} were signed",
-                hint="restore it as it was; what was signed since cannot be signed again under other indices",
-            )
+    def _not_as_signed(self, what: str) -> TrustDomainError:
+        return TrustDomainError(
+            f"log was rolled back or rewritten: {self._folder} {what}",
+            hint="restore it as it was; what was signed since cannot be signed again under other indices",
+        )
 
     def _cut_entries(self, size: int) -> None:
-        """Drop what a writer that died left without a hash. Reads the last line alone, unless there is such."""
+        """Drop what a writer that died left. Reads the last line alone, unless there is such."""
         path = self._folder / "entries"
-        line = _last_line(path)
-        if line.endswith(b"\n") and json.loads(line)["index"] == size - 1:
+        if _index_of(_last_line(path)) == size - 1:
             return
         end = 0
         with path.open("a+b") as entries:
@@ -162,13 +175,16 @@ class DiskLog:
 
 
 class _Tree:
-    """The nodes of complete subtrees, in post-order; a torn end is cut off."""
+    """The nodes of complete subtrees, in post-order."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        nodes = os.fstat(descriptor).st_size // merkle.HASH_BYTES
-        self.size = _leaves_of(nodes)
-        os.ftruncate(descriptor, _nodes_of(self.size) * merkle.HASH_BYTES)
+        self.size = _leaves_of(os.fstat(descriptor).st_size // merkle.HASH_BYTES)
+
+    def cut(self, size: int) -> None:
+        """Drop everything beyond the first leaves."""
+        os.ftruncate(self._descriptor, _nodes_of(size) * merkle.HASH_BYTES)
+        self.size = size
 
     def read(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree."""
@@ -217,15 +233,22 @@ def _append(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _last_line(path: Path) -> bytes:
-    """Return the last line of a file, or nothing of an empty or missing one."""
+def _index_of(line: bytes) -> int:
+    """Return which entry a line is; -1 for nothing, -2 for what is no entry."""
+    if not line:
+        return -1
     try:
-        with path.open("rb") as file:
-            end, size = os.fstat(file.fileno()).st_size, _TAIL_BYTES
-            while True:
-                data = os.pread(file.fileno(), size, max(0, end - size))
-                if size >= end or data.count(b"\n", 0, -1):
-                    return data[data.rfind(b"\n", 0, -1) + 1 :]
-                size *= 4
-    except FileNotFoundError:
-        return b""
+        return int(json.loads(line)["index"]) if line.endswith(b"\n") else -2
+    except (ValueError, KeyError, TypeError):
+        return -2
+
+
+def _last_line(path: Path) -> bytes:
+    """Return the last line of a file, or nothing of an empty one."""
+    with path.open("rb") as file:
+        end, size = os.fstat(file.fileno()).st_size, _TAIL_BYTES
+        while True:
+            data = os.pread(file.fileno(), size, max(0, end - size))
+            if size >= end or data.count(b"\n", 0, -1):
+                return data[data.rfind(b"\n", 0, -1) + 1 :]
+            size *= 4

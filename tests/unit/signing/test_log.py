@@ -1,0 +1,183 @@
+"""The transparency log on disk: proofs at any size, and what is left after a writer died or somebody tampered."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from signing import merkle
+from signing.errors import TrustDomainError
+from signing.log import DiskLog, Head
+from signing.note import checkpoint_text, parse_checkpoint, signed_note
+
+
+def sign_head(head: Head) -> str:
+    return signed_note(checkpoint_text("log.invalid", head.size, head.root), "log.invalid", b"hint", b"signature")
+
+
+def append(log: DiskLog, count: int, *, time: int = 1, each: bool = False) -> None:
+    bodies = [b"entry %d" % i for i in range(count)]
+    for batch in [[b] for b in bodies] if each else [bodies]:
+        log.append(batch, time=time, sign_head=sign_head)
+
+
+def new_log(folder: Path) -> DiskLog:
+    log = DiskLog(folder)
+    log.create(sign_head=sign_head)
+    return log
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> DiskLog:
+    return new_log(tmp_path / "log")
+
+
+def leaves(count: int) -> list[bytes]:
+    return [merkle.leaf_hash(b"entry %d" % i) for i in range(count)]
+
+
+@pytest.mark.parametrize("size", [*range(1, 20), 31, 32, 33, 100])
+def test_one_at_a_time_or_all_at_once_gives_the_tree_that_memory_gives(tmp_path: Path, size: int) -> None:
+    wanted = merkle.root_hash(merkle.reader(leaves(size)), size)
+    for each in (True, False):
+        log = new_log(tmp_path / str(each))
+        append(log, size, each=each)
+        assert (log.head().size, log.head().root) == (size, wanted)
+        assert log.leaves(size) == leaves(size)
+
+
+def test_every_entry_of_a_batch_has_its_proof(log: DiskLog) -> None:
+    append(log, 5)
+    bodies = [b"more %d" % i for i in range(6)]
+    first, head, proofs, checkpoint = log.append(bodies, time=1, sign_head=sign_head)
+    assert (first, head.size, parse_checkpoint(checkpoint).root) == (5, 11, head.root)
+    for index, (body, proof) in enumerate(zip(bodies, proofs, strict=True), first):
+        leaf = merkle.leaf_hash(body)
+        assert merkle.root_from_proof(leaf, index=index, size=11, proof=proof) == head.root
+
+
+def test_a_log_is_consistent_with_each_of_its_earlier_heads(log: DiskLog) -> None:
+    heads = []
+    for _ in range(9):
+        append(log, 1)
+        heads.append(log.head())
+    for old in heads:
+        proof = log.consistency(old.size)
+        roots = merkle.roots_from_consistency(proof, old=old.size, old_root=old.root, new=9)
+        assert roots == (old.root, heads[-1].root)
+
+
+@pytest.mark.parametrize("torn", [b"x", b"x" * 31, b"x" * 32, b"x" * 33, b"x" * 1000])
+def test_hashes_that_a_dying_writer_left_are_dropped(log: DiskLog, tmp_path: Path, torn: bytes) -> None:
+    """Nothing was signed over them: what counts is that the signed head is there, and that the log goes on."""
+    append(log, 7)
+    with (tmp_path / "log/tree").open("ab") as tree:
+        tree.write(torn)
+    assert (log.head().size, log.leaves(7)) == (7, leaves(7))
+    append(log, 1)
+    assert log.head().size == 8
+
+
+@pytest.mark.parametrize("torn", [b'{"body":"', b'{"body":"","index":7,"time":1}\n', b"\n", b"x" * 70_000])
+def test_entries_that_a_dying_writer_left_are_dropped(log: DiskLog, tmp_path: Path, torn: bytes) -> None:
+    append(log, 7)
+    entries = tmp_path / "log/entries"
+    whole = entries.read_bytes()
+    with entries.open("ab") as file:
+        file.write(torn)
+    assert log.head().size == 7
+    assert entries.read_bytes() == whole
+    append(log, 1)
+    assert (log.head().size, len(entries.read_bytes().splitlines())) == (8, 8)
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_a_writer_that_dies_anywhere_leaves_a_log_that_goes_on(
+    log: DiskLog, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """At each fsync in turn. The fourth is after the checkpoint has its name, which is what commits."""
+    append(log, 3, each=True)
+    kept, fsync, calls = log.leaves(3), os.fsync, []
+
+    def die(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(os, "fsync", die)
+        log.append([b"a", b"b"], time=2, sign_head=sign_head)
+    before = log.head().size
+    assert (len(calls), before) == (min(step, 4), 5 if step > 3 else 3)
+    append(log, 1, time=2)
+    assert (log.head().size, log.leaves(3)) == (before + 1, kept)
+
+
+def test_a_log_that_was_rolled_back_is_not_used(log: DiskLog, tmp_path: Path) -> None:
+    append(log, 5, each=True)
+    tree = tmp_path / "log/tree"
+    os.truncate(tree, tree.stat().st_size - 32)
+    with pytest.raises(TrustDomainError, match="rolled back"):
+        log.head()
+
+
+def test_a_log_that_was_rewritten_is_not_used(log: DiskLog, tmp_path: Path) -> None:
+    append(log, 5, each=True)
+    tree = tmp_path / "log/tree"
+    data = bytearray(tree.read_bytes())
+    for position in (0, len(data) - 1):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        tree.write_bytes(changed)
+        if position:
+            with pytest.raises(TrustDomainError, match="rewritten"):
+                log.head()
+    other = new_log(tmp_path / "other")
+    other.append([b"forged %d" % i for i in range(5)], time=1, sign_head=sign_head)
+    tree.write_bytes((tmp_path / "other/tree").read_bytes())
+    with pytest.raises(TrustDomainError, match="rewritten"):
+        log.head()
+
+
+def test_a_log_without_its_checkpoint_is_not_used(log: DiskLog, tmp_path: Path) -> None:
+    append(log, 5)
+    (tmp_path / "log/checkpoint").unlink()
+    with pytest.raises(TrustDomainError, match="no checkpoint"):
+        log.head()
+    with pytest.raises(TrustDomainError, match="cannot use the log"):
+        DiskLog(tmp_path / "absent").head()
+
+
+def test_a_log_with_a_damaged_checkpoint_or_entries_is_not_used(log: DiskLog, tmp_path: Path) -> None:
+    append(log, 5, each=True)
+    checkpoint = (tmp_path / "log/checkpoint").read_bytes()
+    (tmp_path / "log/checkpoint").write_bytes(b"x")
+    with pytest.raises(TrustDomainError, match="damaged"):
+        log.head()
+    (tmp_path / "log/checkpoint").write_bytes(checkpoint)
+    entries = tmp_path / "log/entries"
+    entries.write_bytes(entries.read_bytes()[:-40])
+    with pytest.raises(TrustDomainError, match="entries are damaged"):
+        log.head()
+
+
+def test_times_never_go_back(log: DiskLog) -> None:
+    append(log, 1, time=10)
+    append(log, 1, time=10)
+    with pytest.raises(TrustDomainError, match="3 s before"):
+        append(log, 1, time=7)
+    assert log.head().size == 2
+
+
+def test_what_a_log_does_not_have_cannot_be_asked_of_it(log: DiskLog) -> None:
+    append(log, 2)
+    assert log.time_of(1) == 1
+    with pytest.raises(ValueError, match="no entry 2"):
+        log.time_of(2)
+    with pytest.raises(ValueError, match="2 entries"):
+        log.leaves(3)
+    for old in (0, 3):
+        with pytest.raises(ValueError, match="older tree"):
+            log.consistency(old)

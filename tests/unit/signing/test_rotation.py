@@ -1,0 +1,232 @@
+"""Rotation and revocation: what was signed before stays valid; what old keys sign after is not, whatever its date.
+
+The thief of these tests has the whole trust folder as it was, keys and log, and the true clock or any other.
+"""
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from signing.bundle import ByCertificate, LogEntry, parse_bundle
+from signing.domain import TRUST_DOCUMENT, TRUSTED_ROOT
+from signing.epochs import log_host
+from signing.errors import TrustDomainError, VerificationError
+from signing.expect import expected_signer
+from signing.local import LocalTrustDomain, _head_signer, open_or_create
+from signing.manifest import stage_path
+from signing.trust import load_trust_root
+from signing.verify import verify_release
+from tests.fakes.services import js_verify
+from tests.unit.signing.conftest import make_release
+from tests.unit.signing.forging import sign_chain_anew, sign_over
+
+DAY = timedelta(days=1)
+START = datetime.now(UTC) - 10 * DAY
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> LocalTrustDomain:
+    """A domain that is ten days old."""
+    return open_or_create(tmp_path / "trust", now=START)
+
+
+class At:
+    """A signer with its own idea of what time it is."""
+
+    mode = "local"
+
+    def __init__(self, domain: LocalTrustDomain, moment: datetime) -> None:
+        self._domain, self._moment = domain, moment
+        self.sign = lambda statements, *, now: domain.sign(statements, now=moment)
+        self.expectations = domain.expectations
+
+
+def released(folder: Path, domain: LocalTrustDomain, moment: datetime, name: str) -> Path:
+    return make_release(folder, At(domain, moment), name)
+
+
+def steal(domain: LocalTrustDomain, folder: Path) -> LocalTrustDomain:
+    shutil.copytree(domain.folder, folder)
+    return open_or_create(folder, now=START)
+
+
+def stock_verdicts(domain: LocalTrustDomain, release: Path) -> set[bool]:
+    """What @sigstore/verify says of each bundle of a release."""
+    root = json.loads((domain.folder / TRUSTED_ROOT).read_bytes())
+    who, bundles = domain.identity, sorted(release.rglob("*.sigstore.json"))
+    found = js_verify(bundles, trusted_root=root, identity=who.subject, issuer=who.issuer)
+    return {said == "ok" for said in found.values()}
+
+
+def refusal(release: Path, domain: LocalTrustDomain) -> VerificationError:
+    with pytest.raises(VerificationError) as refused:
+        verify_release(release, domain.expectations())
+    return refused.value
+
+
+def test_the_rotation_drill(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    old = [released(tmp_path, domain, START + i * DAY, f"old-{i}") for i in range(5)]
+    thief = steal(domain, tmp_path / "stolen")
+    domain.rotate(now=START + 5 * DAY)
+    assert list(domain.folder.glob("epochs/1/*.key")) == []
+    new = [released(tmp_path, domain, START + (6 + i) * DAY, f"new-{i}") for i in range(3)]
+    for release in (*old, *new):
+        assert verify_release(release, domain.expectations()).signer[0] == domain.identity.subject
+        assert stock_verdicts(domain, release) == {True}
+    for i in range(5):
+        late = released(tmp_path, thief, START + (6 + i) * DAY / 2 + 3 * DAY, f"late-{i}")
+        assert refusal(late, domain).check in ("LOG", "CERTIFICATE")
+        assert stock_verdicts(domain, late) == {False}
+
+
+def test_what_the_old_keys_date_back_is_refused(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    """As clients that know windows alone cannot tell: the entry is not one that the closed log had."""
+    released(tmp_path, domain, START, "old")
+    thief = steal(domain, tmp_path / "stolen")
+    domain.rotate(now=START + 5 * DAY)
+    back_dated = released(tmp_path, thief, START + DAY, "back-dated")
+    assert refusal(back_dated, domain).check == "REVOKED"
+    assert stock_verdicts(domain, back_dated) == {True}, "or the trust document would not be needed"
+
+
+def test_a_past_that_was_made_up_with_the_old_keys_is_refused(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    """The thief starts the log anew, so that index and size are ones that the true log had as well."""
+    released(tmp_path, domain, START + DAY, "old")
+    thief = steal(domain, tmp_path / "stolen")
+    domain.rotate(now=START + 5 * DAY)
+    keys = thief._open_keys()
+    sign_head = _head_signer(keys.private["tlog"], log_host("tlog", thief.domain_id, 1))
+    thief.log(1).create(sign_head=sign_head)
+    forged = released(tmp_path, thief, START + DAY, "forged")
+    entry = entry_of(forged)
+    assert (entry.leaf, entry.size) == (entry_of(tmp_path / "old").leaf, entry_of(tmp_path / "old").size)
+    assert refusal(forged, domain).check == "REVOKED"
+
+
+def entry_of(release: Path) -> LogEntry:
+    signer = parse_bundle((release / stage_path("release")).read_bytes()).signer
+    assert isinstance(signer, ByCertificate)
+    return signer.entry
+
+
+def test_an_entry_of_a_foreign_log_is_refused(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    """The true authority's certificate, in a log that nobody trusts."""
+    release = released(tmp_path, domain, START, "release")
+    thief = steal(domain, tmp_path / "stolen")
+    other = open_or_create(tmp_path / "other", now=START)
+    for name in ("tlog.key", "tlog.spki"):
+        shutil.copy(other.folder / "epochs/1" / name, thief.folder / "epochs/1" / name)
+    thief._keys = None  # read anew
+    sign_chain_anew(release, thief, {}, now=START)
+    assert refusal(release, domain).check == "LOG"
+
+
+def test_one_statement_by_the_old_keys_is_enough_to_refuse(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    release = released(tmp_path, domain, START, "release")
+    thief = steal(domain, tmp_path / "stolen")
+    domain.rotate(now=START + DAY)
+    payload = parse_bundle((release / stage_path("summary")).read_bytes()).payload
+    sign_over(release, stage_path("summary"), payload, thief, now=START)
+    assert (refusal(release, domain).check, refusal(release, domain).file) == ("REVOKED", stage_path("summary"))
+
+
+def test_revocation_spares_what_was_before(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    good = released(tmp_path, domain, START, "good")
+    stolen_at = domain.log(1).head().size
+    bad = [released(tmp_path, domain, START + (1 + i) * DAY, f"bad-{i}") for i in range(3)]
+    domain.revoke(epoch=1, from_index=stolen_at, reason="keys were on a stolen disk", now=START + 5 * DAY)
+    verify_release(good, domain.expectations())
+    assert stock_verdicts(domain, good) == {True}
+    for release in bad:
+        assert refusal(release, domain).check in ("REVOKED", "LOG", "CERTIFICATE")
+        assert stock_verdicts(domain, release) == {False}
+    later = released(tmp_path, domain, START + 6 * DAY, "later")
+    verify_release(later, domain.expectations())
+
+
+def test_a_closed_epoch_can_be_revoked_further(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    good = released(tmp_path, domain, START, "good")
+    stolen_at = domain.log(1).head().size
+    bad = released(tmp_path, domain, START + DAY, "bad")
+    domain.rotate(now=START + 2 * DAY)
+    verify_release(bad, domain.expectations())
+    domain.revoke(epoch=1, from_index=stolen_at, reason="found later", now=START + 5 * DAY)
+    assert len(domain.epochs()) == 2
+    verify_release(good, domain.expectations())
+    assert refusal(bad, domain).check in ("REVOKED", "LOG", "CERTIFICATE")
+
+
+@pytest.mark.parametrize(("epoch", "index"), [(1, 99), (1, -1), (2, 0), (0, 0)])
+def test_what_is_not_there_cannot_be_revoked(domain: LocalTrustDomain, epoch: int, index: int) -> None:
+    with pytest.raises(TrustDomainError):
+        domain.revoke(epoch=epoch, from_index=index, reason="", now=START + DAY)
+    assert len(domain.epochs()) == 1
+
+
+def test_a_whole_epoch_can_be_revoked(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    bad = released(tmp_path, domain, START + DAY, "bad")
+    domain.revoke(epoch=1, from_index=0, reason="keys were public from the start", now=START + 2 * DAY)
+    assert refusal(bad, domain).check in ("REVOKED", "LOG", "CERTIFICATE")
+    assert stock_verdicts(domain, bad) == {False}
+
+
+def test_a_rotation_that_dies_anywhere_is_finished_or_undone_by_the_next_opening(
+    tmp_path: Path, domain: LocalTrustDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = released(tmp_path, domain, START, "old")
+    replace = os.replace
+    died = 0
+    for step in range(1, 40):
+        folder = tmp_path / f"copy-{step}"
+        shutil.copytree(domain.folder, folder)
+        left = [step]
+
+        def die(source: str, target: str, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        it = open_or_create(folder, now=START)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", die)
+            try:
+                it.rotate(now=START + DAY)
+            except KeyboardInterrupt:
+                died += 1
+        again = open_or_create(folder, now=START + DAY)
+        expect = expected_signer(load_trust_root(folder / TRUST_DOCUMENT))
+        verify_release(old, expect)
+        fresh = released(tmp_path, again, START + 2 * DAY, f"fresh-{step}")
+        verify_release(fresh, again.expectations())
+        keys = sorted(p.parent.name for p in folder.glob("epochs/*/ca.key"))
+        assert str(again.epochs()[-1].number) in keys
+        assert all(int(k) >= again.epochs()[-1].number for k in keys), "closed epochs have no keys"
+    assert 10 < died < 39
+
+
+def test_keys_can_be_encrypted_at_rest(tmp_path: Path) -> None:
+    domain = open_or_create(tmp_path / "t", now=START, passphrase=b"correct horse")
+    assert domain.encrypted()
+    for key in domain.folder.glob("epochs/*/*.key"):
+        assert b"ENCRYPTED" in key.read_bytes()
+    released(tmp_path, domain, START, "release")
+    for passphrase in (None, b"wrong"):
+        with pytest.raises(TrustDomainError, match=r"encrypted|passphrase"):
+            open_or_create(tmp_path / "t", now=START, passphrase=passphrase)
+    domain.rotate(now=START + DAY)
+    assert domain.encrypted()
+
+
+def test_a_domain_can_be_encrypted_later(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    assert not domain.encrypted()
+    again = open_or_create(domain.folder, now=START, passphrase=b"correct horse")
+    again.encrypt_keys()
+    assert again.encrypted()
+    with pytest.raises(TrustDomainError, match="encrypted"):
+        open_or_create(domain.folder, now=START)
+    released(tmp_path, open_or_create(domain.folder, now=START, passphrase=b"correct horse"), START, "release")
