@@ -22,6 +22,7 @@ _OID_FULCIO = "1.3.6.1.4.1.57264.1."
 _OID_KEY_USAGE, _OID_SAN, _OID_BASIC, _OID_PURPOSES = "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.37"
 _OID_SKI, _OID_AKI = "2.5.29.14", "2.5.29.35"
 _OID_CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
+_KNOWN = (_OID_KEY_USAGE, _OID_PURPOSES, _OID_SAN, _OID_SKI, _OID_AKI, _OID_BASIC, OID_SCT_LIST)
 _DIGITAL_SIGNATURE = b"\x07\x80"
 _EXTENSIONS_TAG, _VERSION_TAG, _EMAIL_TAG, _URI_TAG = 0xA3, 0xA0, 0x81, 0x86
 _KEY_IDENTIFIER_TAG = 0x80
@@ -149,12 +150,11 @@ def check_signing_profile(leaf: Certificate) -> None:
     if [der.oid(p) for p in der.read(purposes or b"\x05\x00", der.SEQUENCE).children()] != [_OID_CODE_SIGNING]:
         raise ValueError("certificate is not for signing code")
     _check_key_identifiers(leaf)
-    for name, (critical, value) in leaf.extensions.items():
-        known = name in (_OID_KEY_USAGE, _OID_PURPOSES, _OID_SAN, _OID_SKI, _OID_AKI, OID_SCT_LIST)
+    for name, (_, value) in leaf.extensions.items():
         if name == _OID_BASIC and value != b"\x30\x00":
             raise ValueError("certificate is an authority's")
-        if critical and not known and name != _OID_BASIC and not name.startswith(_OID_FULCIO):
-            raise ValueError(f"certificate has a critical extension that is not understood: {name}")
+        if name not in _KNOWN and not name.startswith(_OID_FULCIO):
+            raise ValueError(f"certificate has an extension that is not understood: {name}")
 
 
 def identity_in(leaf: Certificate) -> tuple[str, str]:
@@ -238,8 +238,10 @@ def _name(element: der.Element) -> bytes:
     """Return a name's DER after a look at its form; names are only ever compared as bytes."""
     for relative in der.expect(element, der.SEQUENCE).children():
         for attribute in der.expect(relative, der.SET).children():
-            kind, _ = der.expect(attribute, der.SEQUENCE).children()
+            kind, text = der.expect(attribute, der.SEQUENCE).children()
             der.oid(kind)
+            if text.tag not in (der.UTF8_STRING, der.PRINTABLE_STRING) or not text.content.decode().isprintable():
+                raise ValueError("certificate has a name that is not plain text")
     return element.whole
 
 

@@ -156,7 +156,8 @@ def test_the_plain_profile_is_accepted() -> None:
         ({"purposes": [ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.SERVER_AUTH]}, "signing code"),
         ({"purposes": []}, "another kind"),
         ({"extra": [(x509.BasicConstraints(ca=True, path_length=0), True)]}, "authority's"),
-        ({"extra": [(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]}, "critical"),
+        ({"extra": [(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]}, "understood"),
+        ({"extra": [(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), False)]}, "understood"),
     ],
 )
 def test_a_certificate_for_anything_else_is_refused(change: dict[str, object], why: str) -> None:
