@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry compiler demo test lint unit lock bench soak mutants oracle clean
+.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench soak mutants oracle clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,16 @@ registry:
 compiler:
 	.ci/compiler
 
+# What the tests verify with and sign against: Sigstore's packages of npm, and a private Sigstore made of them.
+sigstore: build/sigstore/.ready
+
+build/sigstore/.ready: .ci/sigstore tests/fakes/sigstore/package.json tests/fakes/sigstore/package-lock.json
+	.ci/sigstore build/sigstore
+
+# To see in the tests that signing and verifying connect to nothing.
+strace:
+	.ci/strace
+
 # The main job, from nothing to a verified signed release.
 demo: image
 	rm -rf $(DEMO) && mkdir -p $(dir $(DEMO))
@@ -42,7 +52,7 @@ demo: image
 	$(BIN)/executor verify $(DEMO)
 	@echo && echo "The release lies in $(DEMO). To verify it again:" && echo "  $(BIN)/executor verify $(DEMO)"
 
-test: image egress-image registry compiler lint
+test: image egress-image registry compiler sigstore strace lint
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -53,7 +63,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 # What needs neither an engine nor an image.
-unit: setup compiler
+unit: setup compiler sigstore strace
 	$(BIN)/python -m pytest -m "not engine"
 
 # Measure, by hand: nothing here passes or fails on a time.

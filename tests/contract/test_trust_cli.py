@@ -1,0 +1,281 @@
+"""`executor trust` and `executor verify` as pipelines call them: codes, streams, and nothing reached over a network."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from executor.home import Home
+from signing.local import open_or_create
+from signing.modes import choose_key, open_signer
+from tests.unit.signing.conftest import BUILDER, IMAGE, POLICY, make_release
+
+Call = subprocess.CompletedProcess[str]
+NOW = datetime.now(UTC)
+
+
+def executor(*arguments: str, **environment: str) -> Call:
+    command = [sys.executable, "-I", "-m", "executor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture
+def release(tmp_path: Path, home: Path) -> Path:
+    return make_release(tmp_path, open_or_create(Home(home).trust, now=NOW), "release")
+
+
+@pytest.fixture
+def exported(tmp_path: Path, release: Path) -> Path:
+    path = tmp_path / "trust.json"
+    assert executor("trust", "export", "--out", str(path)).returncode == 0
+    return path
+
+
+def test_a_host_says_who_signs_on_it(home: Path) -> None:
+    assert executor("trust", "show").returncode == 23
+    assert not home.exists(), "looking makes nothing"
+    made = executor("trust", "init", "--json")
+    assert (made.returncode, json.loads(made.stdout)["mode"]) == (0, "local")
+    shown = json.loads(executor("trust", "show", "--json").stdout)
+    assert (shown["schema"], shown["epochs"][0]["entries"]) == ("executor.trust-status/v1", 0)
+    assert shown["identity"].startswith("urn:sealed-executor:local:")
+
+
+def test_rotation_and_revocation_by_command(release: Path) -> None:
+    assert "epoch 2" in executor("trust", "rotate").stdout
+    assert executor("verify", str(release)).returncode == 0
+    revoked = executor("trust", "revoke", "--epoch", "1", "--from-index", "0", "--reason", "stolen", "--json")
+    assert (revoked.returncode, json.loads(revoked.stdout)["epochs"][0]["closed_size"]) == (0, 0)
+    refused = executor("verify", str(release), "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (23, "E-VERIFICATION")
+    wrong = executor("trust", "revoke", "--epoch", "7", "--from-index", "0", "--reason", "x")
+    assert (wrong.returncode, "no epoch 7" in wrong.stderr) == (32, True)
+
+
+def test_a_log_proves_that_it_has_only_grown(tmp_path: Path, home: Path, release: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.write_text(json.loads(executor("trust", "show", "--json").stdout)["epochs"][0]["checkpoint"])
+    make_release(tmp_path, open_or_create(Home(home).trust, now=NOW), "second")
+    shown = json.loads(executor("trust", "show", "--since", str(checkpoint), "--json").stdout)
+    assert shown["consistency"]["new"] > shown["consistency"]["old"] > 0
+    text = checkpoint.read_text()
+    forged = tmp_path / "forged"
+    forged.write_text(re.sub(r"\n[A-Za-z0-9+/]{43}=\n", f"\n{'A' * 43}=\n", text, count=1))
+    assert executor("trust", "show", "--since", str(forged)).returncode == 23
+    (tmp_path / "none").write_text("nothing")
+    assert executor("trust", "show", "--since", str(tmp_path / "none")).returncode == 21
+
+
+def test_what_is_exported_is_all_that_a_verifier_needs(tmp_path: Path, release: Path, exported: Path) -> None:
+    elsewhere = {"EXECUTOR_HOME": str(tmp_path / "elsewhere")}
+    assert executor("verify", str(release), **elsewhere).returncode == 23
+    done = executor("verify", str(release), "--trust-root", str(exported), "--json", **elsewhere)
+    wire = json.loads(done.stdout)
+    assert (done.returncode, wire["status"], wire["profile"]) == (0, "verified", "standard")
+    assert {"CHAIN", "REVOKED"} <= set(wire["checked"])
+    root = tmp_path / "trusted_root.json"
+    assert executor("trust", "export", "--form", "trusted-root", "--out", str(root)).returncode == 0
+    assert executor("verify", str(release), "--trust-root", str(root), **elsewhere).returncode == 21
+    named = ["--identity", wire["signer"], "--issuer", wire["issuer"]]
+    assert executor("verify", str(release), "--trust-root", str(root), *named, **elsewhere).returncode == 0
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "check"),
+    [
+        (["--builder", BUILDER, "--image", f"sha256:{IMAGE}", "--policy-digest", POLICY], 0, ""),
+        (["--profile", "standard"], 0, ""),
+        (["--builder-pattern", "urn:sealed-executor:builder:runc:.*"], 0, ""),
+        (["--builder-pattern", "builder"], 23, "BUILDER"),
+        (["--identity-pattern", "urn:sealed-executor:local:.*:executor"], 0, ""),
+        (["--identity-pattern", "sealed-executor"], 23, "IDENTITY"),
+        (["--issuer-pattern", ".*x"], 23, "IDENTITY"),
+        (["--image", "0" * 64], 23, "IMAGE"),
+        (["--policy-digest", "0" * 64], 23, "POLICY"),
+        (["--profile", "lenient"], 23, "PROFILE"),
+        (["--require", "reproduced"], 23, "REPRODUCED"),
+        (["--image", "latest"], 21, ""),
+        (["--identity-pattern", "("], 21, ""),
+        (["--identity", "a", "--identity-pattern", "b"], 21, ""),
+        (["--require", "luck"], 21, ""),
+        (["--accept", "identical"], 21, ""),
+        (["--profile", ""], 21, ""),
+    ],
+)
+def test_expectations_by_option(release: Path, exported: Path, options: list[str], code: int, check: str) -> None:
+    done = executor("verify", str(release), "--trust-root", str(exported), *options, "--json")
+    assert (done.returncode, json.loads(done.stdout).get("error", {}).get("check", "")) == (code, check), done.stderr
+
+
+POLICY_FILE = f"""
+schema = "executor.verification-policy/v1"
+[[signer]]
+key = "strange.pem"
+[[signer]]
+trust_root = "trust.json"
+[release]
+builder_pattern = "urn:sealed-executor:builder:.*"
+image = "sha256:{IMAGE}"
+policy = "{POLICY}"
+profile = "standard"
+"""
+
+
+@pytest.fixture
+def by_policy(tmp_path: Path, release: Path, exported: Path) -> Callable[[str], Call]:
+    choose_key(tmp_path / "strange", key=None, passphrase=None)
+    (tmp_path / "strange.pem").write_bytes((tmp_path / "strange/public.pem").read_bytes())
+
+    def call(text: str) -> Call:
+        (tmp_path / "policy.toml").write_text(text)
+        return executor("verify", str(release), "--policy", str(tmp_path / "policy.toml"), "--json")
+
+    return call
+
+
+def test_expectations_by_file(by_policy: Callable[[str], Call]) -> None:
+    assert by_policy(POLICY_FILE).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("standard", "lenient", 23),
+        ('[[signer]]\ntrust_root = "trust.json"', "", 23),
+        (POLICY, "0" * 64, 23),
+        ("profile =", "profil =", 21),
+        ("/v1", "/v9", 21),
+        ('trust_root = "trust.json"', 'trust_root = "trust.json"\nidentity = ""', 21),
+        ("[release]", "[reproduced]\nthreshold = 0\n[release]", 21),
+        ("[release]", '[reproduced]\nthreshold = "1"\n[release]', 21),
+        ("[release]", "[reproduced]\nthreshold = 1\n[release]", 23),
+        ("[release]", '[[reproducer]]\nkey = "strange.pem"\n[release]', 21),
+        ("[release]", "release", 21),
+        ('key = "strange.pem"', 'key = "absent.pem"', 23),
+    ],
+)
+def test_a_policy_that_says_otherwise_refuses(by_policy: Callable[[str], Call], old: str, new: str, code: int) -> None:
+    assert old in POLICY_FILE
+    done = by_policy(POLICY_FILE.replace(old, new, 1))
+    assert (done.returncode, json.loads(done.stdout)["exit_code"]) == (code, code), done.stderr
+
+
+def test_a_policy_stands_for_all_options(tmp_path: Path, release: Path) -> None:
+    done = executor("verify", str(release), "--policy", str(tmp_path / "p"), "--profile", "standard")
+    assert (done.returncode, "leave --profile out" in done.stderr) == (21, True)
+
+
+def test_one_artifact_is_verified_with_its_bundle_wherever_they_lie(tmp_path: Path, release: Path) -> None:
+    inside = executor("verify", "--artifact", str(release / "artifacts/sub/b.txt"), "--json")
+    assert (inside.returncode, json.loads(inside.stdout)["run_id"]) == (0, "release"), inside.stderr
+    alone = tmp_path / "renamed.txt"
+    alone.write_bytes((release / "artifacts/a.txt").read_bytes())
+    assert executor("verify", "--artifact", str(alone)).returncode == 21
+    for bundle in ("attestations/artifacts/a.txt.sigstore.json", "attestations/release.sigstore.json"):
+        assert executor("verify", "--artifact", str(alone), "--bundle", str(release / bundle)).returncode == 0
+    for bundle in ("attestations/artifacts/sub/b.txt.sigstore.json", "attestations/request.sigstore.json"):
+        assert executor("verify", "--artifact", str(alone), "--bundle", str(release / bundle)).returncode == 23
+    alone.write_bytes(b"other")
+    beside = Path(f"{alone}.sigstore.json")
+    beside.write_bytes((release / "attestations/artifacts/a.txt.sigstore.json").read_bytes())
+    refused = executor("verify", "--artifact", str(alone), "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["check"]) == (23, "STATEMENT")
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "--artifact", "b"), ("a", "--bundle", "b")])
+def test_one_thing_is_verified_at_a_time(arguments: tuple[str, ...]) -> None:
+    assert executor("verify", *arguments).returncode == 21
+
+
+def test_a_key_signs_and_is_verified_by_its_public_half(tmp_path: Path, home: Path) -> None:
+    assert json.loads(executor("trust", "init", "--mode", "key", "--json").stdout)["mode"] == "key"
+    assert executor("trust", "init", "--mode", "key").returncode == 0, "again is the same"
+    signer = open_signer(Home(home).trust, now=NOW, passphrase=None)
+    release = make_release(tmp_path, signer, "release")
+    assert executor("verify", str(release)).returncode == 0
+    public = tmp_path / "public.pem"
+    assert executor("trust", "export", "--form", "public-key", "--out", str(public)).returncode == 0
+    elsewhere = {"EXECUTOR_HOME": str(tmp_path / "elsewhere")}
+    done = executor("verify", str(release), "--key", str(public), "--json", **elsewhere)
+    wire = json.loads(done.stdout)
+    assert (done.returncode, wire["signed_at"], "LOG" in wire["checked"]) == (0, None, False)
+    choose_key(tmp_path / "other", key=None, passphrase=None)
+    refused = executor("verify", str(release), "--key", str(tmp_path / "other/public.pem"), **elsewhere)
+    assert refused.returncode == 23
+    assert executor("trust", "init", "--mode", "key", "--key", str(tmp_path / "other/signing.key")).returncode == 32
+    assert executor("verify", str(release), "--key", str(public), "--identity", "urn:x").returncode == 21
+    assert executor("trust", "rotate").returncode == 21
+    assert executor("trust", "export").returncode == 21
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--encrypt"],
+        ["--key", "x"],
+        ["--identity", "x"],
+        ["--ambient"],
+        ["--mode", "keyless"],
+        ["--mode", "keyless", "--trust-config", "x", "--identity", "a", "--issuer", "b"],
+    ],
+)
+def test_options_that_do_not_go_together_choose_nothing(home: Path, options: list[str]) -> None:
+    assert executor("trust", "init", *options).returncode == 21
+    assert not (home / "trust/signer.json").exists()
+
+
+def test_encrypted_keys_need_their_passphrase(home: Path) -> None:
+    assert executor("trust", "init", "--encrypt", EXECUTOR_TRUST_PASSPHRASE="correct horse").returncode == 0
+    assert json.loads(executor("trust", "show", "--json").stdout)["encrypted"] is True
+    assert executor("trust", "rotate").returncode == 32
+    assert executor("trust", "rotate", EXECUTOR_TRUST_PASSPHRASE="wrong").returncode == 32
+    assert executor("trust", "rotate", EXECUTOR_TRUST_PASSPHRASE="correct horse").returncode == 0
+
+
+HEAVY = ("cryptography.x509", "dataclasses", "pydantic", "docker", "requests", "yaml", "sigstore", "rich", "tomllib")
+
+
+def test_verifying_imports_nothing_that_is_slow_to(release: Path, exported: Path) -> None:
+    command = f"verify {release} --trust-root {exported}".split()
+    code = (
+        "import sys, executor.cli.main as m; code = m.main(sys.argv[1:]); "
+        f"print([n for n in {HEAVY!r} if n in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+SIGN = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from signing.local import open_or_create
+from signing.statement import Statement
+domain = open_or_create(Path(sys.argv[1]), now=datetime.now(UTC))
+domain.sign([Statement(subjects={"a": "0" * 64}, predicate_type="urn:x", predicate={})], now=datetime.now(UTC))
+"""
+
+
+def connects(tmp_path: Path, command: list[str]) -> list[str]:
+    """Run a command, and return its system calls that open or use a socket."""
+    trace = tmp_path / "trace"
+    watched = "trace=socket,connect,bind,sendto,sendmsg,sendmmsg"
+    done = subprocess.run(["strace", "-f", "-qq", "-e", watched, "-o", str(trace), *command], check=False)
+    assert done.returncode == 0
+    return trace.read_text().splitlines()
+
+
+def test_signing_and_verifying_connect_to_nothing(tmp_path: Path, release: Path, exported: Path) -> None:
+    alone = [sys.executable, "-I"]
+    talks = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
+    assert any("connect(" in line for line in connects(tmp_path, [*alone, "-c", talks])), "or this test sees nothing"
+    assert connects(tmp_path, [*alone, "-c", SIGN, str(tmp_path / "trust")]) == []
+    verify = [*alone, "-m", "executor", "verify", str(release), "--trust-root", str(exported)]
+    assert connects(tmp_path, verify) == []
