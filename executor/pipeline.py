@@ -64,6 +64,7 @@ class Run:
         context: The world.
         events: Where events go.
         key: The caller's idempotency key, or None.
+        also_oms: Whether to sign the artifacts in OpenSSF's model-signing format as well.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Run:
         context: Context,
         events: Events,
         key: str | None = None,
+        also_oms: bool = False,
     ) -> None:
+        self._also_oms = also_oms
         self._prepared = prepared
         self._plan = prepared.plan
         self._run_id = run_id
@@ -313,6 +316,7 @@ class Run:
                 finished=self._context.now(),
                 chain=chain,
             ),
+            also_oms=self._also_oms,
         )
 
     def _lay_out_inputs(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ from executor.errors import HostError, RequestError
 from executor.gate import Approved
 from executor.statements import Chain, parents, summary
 from executor.transfer.quarantine import Artifact
-from signing.bundle import Bundle
+from signing.bundle import MEDIA_TYPE, Bundle
 from signing.chain import PREDICATE_OF
 from signing.encoding import canonical_json, sha256_hex
 from signing.layout import for_each, hash_stream
@@ -31,6 +31,7 @@ from signing.manifest import (
     ManifestFile,
     stage_path,
 )
+from signing.oms import OMS_FILE, oms_statement, sign_oms
 from signing.signer import Signer
 from signing.statement import PREDICATE_ARTIFACT, Statement
 from signing.verify import Verified, artifact_claim, verify_release
@@ -41,6 +42,11 @@ _MEDIA_TYPES = {
     "npz": "application/x-npz",
     "json": "application/json",
     "text": "text/plain; charset=utf-8",
+}
+_DOCUMENTS = {
+    PLAN: ("application/json", "plan"),
+    DECISION: ("application/json", "decision"),
+    OMS_FILE: (MEDIA_TYPE, "model-signature"),
 }
 
 
@@ -54,6 +60,7 @@ class ReleaseContent:
         formats: Recognised format by artifact name.
         details: For the manifest.
         provenance: SLSA v1 predicate.
+        also_oms: Whether to sign the artifacts in OpenSSF's model-signing format as well.
     """
 
     record: Mapping[str, Any]
@@ -61,6 +68,7 @@ class ReleaseContent:
     formats: Mapping[str, str]
     details: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    also_oms: bool = False
 
     @property
     def run_id(self) -> str:
@@ -116,7 +124,11 @@ def release(
     staging.mkdir()
     try:
         staging.chmod(FOLDER_MODE)
-        manifest = _stage(approved, content, staging)
+        documents = {PLAN: canonical_json(content.record["plan"]), DECISION: canonical_json(content.record["decision"])}
+        if content.also_oms:
+            digests = {a.name: a.sha256 for a in approved.artifacts}
+            documents[OMS_FILE] = sign_oms(signer, oms_statement(ARTIFACTS, digests), now=now())
+        manifest = _stage(approved, content, documents, staging)
         _sign(signer, manifest, content, staging, now=now())
         # The consumer's own code; what was hashed while it was staged is not read once more.
         hashed = {f.path: f.sha256 for f in manifest.artifacts}
@@ -136,7 +148,7 @@ def withdraw(target: Path, run_id: str) -> None:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def _stage(approved: Approved, content: ReleaseContent, staging: Path) -> Manifest:
+def _stage(approved: Approved, content: ReleaseContent, documents: Mapping[str, bytes], staging: Path) -> Manifest:
     for folder in sorted({(staging / ARTIFACTS / a.name).parent for a in approved.artifacts}):
         _make_folder(folder)
     for_each(lambda a: _stage_artifact(a, staging / ARTIFACTS / a.name), approved.artifacts, size=lambda a: a.size)
@@ -150,12 +162,10 @@ def _stage(approved: Approved, content: ReleaseContent, staging: Path) -> Manife
         )
         for artifact in approved.artifacts
     ]
-    for path, name in ((PLAN, "plan"), (DECISION, "decision")):
-        data = canonical_json(content.record[name])
+    for path, data in documents.items():
         _write(staging / path, data)
-        files.append(
-            ManifestFile(path=path, size=len(data), sha256=sha256_hex(data), media_type="application/json", role=name)
-        )
+        media_type, role = _DOCUMENTS[path]
+        files.append(ManifestFile(path=path, size=len(data), sha256=sha256_hex(data), media_type=media_type, role=role))
     ordered = tuple(sorted(files, key=lambda f: f.path))
     return Manifest(run_id=content.run_id, files=ordered, details=content.details)
 

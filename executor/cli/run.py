@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idempotency-key", metavar="KEY", help="a second run with the same key returns the first one's result"
     )
+    parser.add_argument(
+        "--also-oms", action="store_true", help="also sign the artifacts as OpenSSF model-signing does, in model.sig"
+    )
     parser.add_argument("--cold", action="store_true", help="start every container anew, also where a pool has one")
     parser.add_argument("--events", metavar="FILE", help="write events as JSON lines, `-` for stdout")
 
@@ -81,7 +84,9 @@ def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any
     engine = DockerEngine()
     pool = None if args.cold else PoolClient(home, engine, wall_seconds=prepared.plan.longest_seconds)
     context = Context(home=home, engine=engine, pool=pool, cancelled=_cancel_on_signals())
-    return Run(prepared, run_id=run_id, target=target, context=context, events=events, key=key).execute()
+    return Run(
+        prepared, run_id=run_id, target=target, context=context, events=events, key=key, also_oms=args.also_oms
+    ).execute()
 
 
 def _open_events(name: str) -> TextIO:

@@ -47,7 +47,7 @@ def _document(form: str, mode: str, folder: Path, expect: Expectations) -> str:
     if form == "trust":
         return (folder / TRUST_DOCUMENT).read_text()
     root = (folder / TRUSTED_ROOT).read_text()
-    return root if form == "trusted-root" else _pretty(_client_config(json.loads(root)))
+    return root if form == "trusted-root" else _pretty(client_config(json.loads(root)))
 
 
 def _of_config(config: str, form: str, expect: Expectations) -> str:
@@ -67,7 +67,7 @@ def _of_config(config: str, form: str, expect: Expectations) -> str:
     )
 
 
-def _client_config(trusted_root: dict[str, Any]) -> dict[str, Any]:
+def client_config(trusted_root: dict[str, Any]) -> dict[str, Any]:
     """A client trust configuration without services: there are none to reach."""
     signing = {"mediaType": _SIGNING_TYPE, "caUrls": [], "oidcUrls": [], "rekorTlogUrls": [], "tsaUrls": []}
     return {"mediaType": _CONFIG_TYPE, "trustedRoot": trusted_root, "signingConfig": signing}

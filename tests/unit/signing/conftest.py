@@ -78,7 +78,7 @@ def make_record(run_id: str, artifacts: Sequence[tuple[str, str, int]], *, allow
     }
 
 
-def make_content(run_id: str, gated: Approved) -> ReleaseContent:
+def make_content(run_id: str, gated: Approved, *, also_oms: bool = False) -> ReleaseContent:
     record = make_record(run_id, [(a.name, a.sha256, a.size) for a in gated.artifacts])
     chain = chain_of(record)
     request, *after = parents("provenance", chain)
@@ -101,15 +101,24 @@ def make_content(run_id: str, gated: Approved) -> ReleaseContent:
         },
     }
     formats = {a.name: "text" for a in gated.artifacts}
-    return ReleaseContent(record=record, chain=chain, formats=formats, details={"seed": 1}, provenance=provenance)
+    return ReleaseContent(
+        record=record,
+        chain=chain,
+        formats=formats,
+        details={"seed": 1},
+        provenance=provenance,
+        also_oms=also_oms,
+    )
 
 
-def make_release(tmp_path: Path, signer: Signer, name: str, *, gated: Approved | None = None) -> Path:
+def make_release(
+    tmp_path: Path, signer: Signer, name: str, *, gated: Approved | None = None, also_oms: bool = False
+) -> Path:
     gated = gated or approved(tmp_path)
     target = tmp_path / name
     release(
         gated,
-        make_content(name, gated),
+        make_content(name, gated, also_oms=also_oms),
         target=target,
         signer=signer,
         now=lambda: datetime.now(UTC),

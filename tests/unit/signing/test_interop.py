@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +13,7 @@ from sigstore.models import Bundle as StockBundle
 from sigstore.models import TrustedRoot
 from sigstore.verify import Verifier, policy
 
+from executor.cli.trust.export import client_config
 from signing.choice import TRUST_CONFIG
 from signing.domain import TRUSTED_ROOT
 from signing.errors import SigningError, VerificationError
@@ -161,3 +164,41 @@ def test_a_keyless_choice_is_kept(tmp_path: Path, trust_config: Path, monkeypatc
 def test_a_token_comes_from_one_place(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="identity token comes from"):
         TokenSource(**given)  # type: ignore[arg-type]
+
+
+def model_signing(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "model_signing", "verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_model_signing_verifies_what_is_signed_in_its_format(
+    tmp_path: Path, trust_config: Path, keyless: KeylessSigner, domain: LocalTrustDomain, home: Path
+) -> None:
+    choose_key(tmp_path / "key-trust", key=None, passphrase=None)
+    root = json.loads((domain.folder / TRUSTED_ROOT).read_bytes())
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(client_config(root)))
+    for name, signer, options in (
+        ("local", domain, as_sigstore(config, domain.identity.subject, domain.identity.issuer)),
+        ("keyless", keyless, as_sigstore(trust_config, IDENTITY, ISSUER)),
+        (
+            "key",
+            open_signer(tmp_path / "key-trust", now=NOW, passphrase=None),
+            ["key", "--public_key", str(tmp_path / "key-trust/public.pem")],
+        ),
+    ):
+        release = make_release(tmp_path, signer, name, also_oms=True)
+        verify_release(release, signer.expectations())
+        check = [*options, "--signature", str(release / "model.sig"), str(release / "artifacts")]
+        done = model_signing(*check)
+        assert done.returncode == 0, done.stderr + done.stdout
+        (release / "artifacts/a.txt").write_text("changed")
+        assert model_signing(*check).returncode != 0
+        (release / "artifacts/a.txt").write_text("alpha")
+        (release / "model.sig").unlink()
+        with pytest.raises(VerificationError, match="file is missing"):
+            verify_release(release, signer.expectations())
+
+
+def as_sigstore(config: Path, identity: str, issuer: str) -> list[str]:
+    return ["sigstore", "--trust_config", str(config), "--identity", identity, "--identity_provider", issuer]
