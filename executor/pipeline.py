@@ -37,7 +37,7 @@ from executor.sandbox.owner import claim_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
 from executor.statements import chain_of
-from executor.transfer.inputs import InputStore, lay_out_code, locate
+from executor.transfer.inputs import InputStore, keep_code, lay_out_code, locate
 from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
 from executor.verdict import decision_wire
@@ -343,6 +343,7 @@ class Run:
         (folder / "code").mkdir(mode=0o755)
         if self._prepared.code is not None:
             lay_out_code(self._prepared.code, folder / "code")
+            keep_code(self._context.home.cas, self._prepared.code)
 
     def _note_run(self, result: RunResult, outcome: Outcome, artifacts: list[Artifact]) -> None:
         report = self._report

@@ -1,5 +1,6 @@
 """The stages that start containers: the job itself, and the two inspections of what it sent."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -210,11 +211,47 @@ class Stages:
         report, seconds = self._inspection("inventory", artifacts, {})
         return parse_inventories(report, artifacts, self._plugin_names()), seconds
 
+    def today(self) -> date:
+        """Return the day by which rules have expired or not."""
+        return self._context.now().date()
+
+    def compare(
+        self, pairs: Mapping[str, tuple[Path, Path]], formats: Mapping[str, str], *, atol: float, rtol: float
+    ) -> Mapping[str, Any]:
+        """Have a clean container say which tensors of artifacts differ. They are loaded there: only what passed.
+
+        Args:
+            pairs: By name, what it was and what it is now.
+            formats: Recognised format by name.
+            atol: How far a number may be apart, absolutely.
+            rtol: And relative to what it was.
+
+        Raises:
+            HostError: The container failed through no fault of what it read.
+            Cancelled: Somebody asked to stop.
+        """
+        folder, inputs = self._folder / "compared", {}
+        folder.mkdir(mode=0o755)
+        for number, (name, pair) in enumerate(pairs.items()):
+            for which, source in zip(("old", "new"), pair, strict=True):
+                copy = folder / f"{which}-{number}"
+                shutil.copyfile(source, copy)
+                copy.chmod(0o444)
+                inputs[f"{which}/{name}"] = f"/in/{copy.name}"
+        params = {"formats": dict(formats), "atol": atol, "rtol": rtol}
+        return self._inspection_of("compare", inputs, folder, params)[0]
+
     def _plugin_names(self) -> list[str]:
         return sorted({rule.name for rule in self._plan.plugins.values()})
 
     def _inspection(
         self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], float]:
+        inputs = {a.name: f"/in/{a.path.name}" for a in artifacts}
+        return self._inspection_of(kind, inputs, self._folder / "quarantine", params)
+
+    def _inspection_of(
+        self, kind: str, inputs: Mapping[str, str], folder: Path, params: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], float]:
         plan = self._plan
         launch = {
@@ -226,7 +263,7 @@ class Stages:
                     for rule in plan.plugins.values()
                 },
             },
-            "inputs": {a.name: f"/in/{a.path.name}" for a in artifacts},
+            "inputs": dict(inputs),
             "entry": None,
             "outputs": {},
         }
@@ -234,7 +271,7 @@ class Stages:
         result = self._session(
             kind,
             plan.inspection,
-            {"in": self._folder / "quarantine", "code": self._folder / "plugins"},
+            {"in": folder, "code": self._folder / "plugins"},
             launch,
             quarantine=Quarantine(self._folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
             limits=SessionLimits(
@@ -248,11 +285,11 @@ class Stages:
         if result.outcome.kind is OutcomeKind.CANCELLED:
             raise Cancelled("the run was cancelled")
         if result.outcome.kind is not OutcomeKind.SUCCEEDED:
-            return self._failed_inspection(kind, artifacts, params, result.outcome), seconds
+            return self._failed_inspection(kind, list(inputs), params, result.outcome), seconds
         return result.result, seconds
 
     def _failed_inspection(
-        self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any], outcome: Outcome
+        self, kind: str, names: list[str], params: Mapping[str, Any], outcome: Outcome
     ) -> Mapping[str, Any]:
         """An inspection that died on what it read: a denial of the artifacts, unless the host was at fault.
 
@@ -265,10 +302,12 @@ class Stages:
             finding = {"id": "INVENTORY-FAILED", "place": "file", "detail": outcome.reason[:300]}
             report = {"format": "unknown", "facts": {}, "operators": [], "findings": [finding]}
             return {
-                "artifacts": {a.name: report for a in artifacts},
+                "artifacts": dict.fromkeys(names, report),
                 "plugins": dict.fromkeys(self._plugin_names(), report),
                 "environment": {},
             }
+        if kind == "compare":
+            return {"artifacts": {name: {"error": outcome.reason[:300]} for name in params["formats"]}}
         models = {name: {"error": outcome.reason[:300]} for name in params["models"]}
         return {"models": models, "atol": 0.0, "rtol": 0.0, "environment": {}}
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "run a job and release what passes",
     "plan": "print what `run` would do, without doing it",
     "verify": "verify a release, offline",
+    "reproduce": "run a release's plan again and compare",
     "trust": "choose who signs, and look after keys and log",
     "pool": "keep containers ready for runs",
     "policy": "check, compare and explain the policy's files",

@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any
     target = args.out.absolute() if args.out else home.releases / run_id
     engine = DockerEngine()
     pool = None if args.cold else PoolClient(home, engine, wall_seconds=prepared.plan.longest_seconds)
-    context = Context(home=home, engine=engine, pool=pool, cancelled=_cancel_on_signals())
+    context = Context(home=home, engine=engine, pool=pool, cancelled=cancel_on_signals())
     return Run(
         prepared, run_id=run_id, target=target, context=context, events=events, key=key, also_oms=args.also_oms
     ).execute()
@@ -96,7 +96,8 @@ def _open_events(name: str) -> TextIO:
         raise RequestError(f"cannot write events to {name}: {err.strerror}") from err
 
 
-def _cancel_on_signals() -> "_Cancel":
+def cancel_on_signals() -> "_Cancel":
+    """Return what says whether somebody asked to stop."""
     cancel = _Cancel()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, cancel.on_signal)

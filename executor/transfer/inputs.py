@@ -1,6 +1,8 @@
 """Inputs and code: taken into a content-addressed store, checked, and laid out read-only for a container."""
 
+import base64
 import hashlib
+import json
 import os
 import stat
 import tempfile
@@ -11,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from executor.canonical import digest_of
 from executor.errors import Cancelled, HostError, RequestError
+from signing.files import write_whole
 
 _CHUNK = 1 << 20
 _ELF = b"\x7fELF"
@@ -53,8 +56,27 @@ def read_code(path: Path, entry: str | None) -> CodeTree:
     files = _read_files(found)
     if entry not in {name for name, _ in files}:
         raise RequestError(f"code has no file {entry!r}: {path}")
-    listing = [[name, hashlib.sha256(data).hexdigest()] for name, data in files]
-    return CodeTree(entry=entry, files=files, sha256=digest_of(listing))
+    return CodeTree(entry=entry, files=files, sha256=_tree_digest(files))
+
+
+def keep_code(root: Path, tree: CodeTree) -> None:
+    """Keep a code tree in the store, by its digest, for whoever runs its plan again."""
+    path = root / "code" / tree.sha256
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files = [[name, base64.b64encode(data).decode()] for name, data in tree.files]
+        write_whole(path, json.dumps(files).encode(), mode=0o600)
+
+
+def load_code(root: Path, sha256: str, entry: str) -> CodeTree | None:
+    """Return a code tree from the store, or None where it is not, or not what its digest says."""
+    try:
+        files = tuple(
+            (name, base64.b64decode(data)) for name, data in json.loads((root / "code" / sha256).read_bytes())
+        )
+    except (OSError, ValueError, TypeError):
+        return None
+    return CodeTree(entry=entry, files=files, sha256=sha256) if _tree_digest(files) == sha256 else None
 
 
 def lay_out_code(tree: CodeTree, folder: Path) -> None:
@@ -206,6 +228,10 @@ def _copy_hashed(
     except OSError as err:
         raise RequestError(f"cannot read input {name!r}: {source}: {err.strerror}") from err
     return digest.hexdigest()
+
+
+def _tree_digest(files: tuple[tuple[str, bytes], ...]) -> str:
+    return digest_of([[name, hashlib.sha256(data).hexdigest()] for name, data in files])
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:

@@ -18,6 +18,7 @@ PROCEDURES = {
     "script": "worker.procedures.script",
     "inventory": "worker.procedures.inventory",
     "replay": "worker.procedures.replay",
+    "compare": "worker.procedures.compare",
     "egress": "worker.procedures.egress",
 }
 

@@ -6,13 +6,12 @@ that one cannot change how the other runs.
 
 import functools
 import io
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
+from worker.forked import in_child
 from worker.job import Job
 from worker.plugins import load_for_onnxruntime, load_for_torch, torch_registry
 
@@ -20,7 +19,6 @@ from tools.check_export import ATOL, RTOL, difference
 
 Vectors = dict[str, dict[str, Any]]
 Plugins = list[dict[str, str]]
-_RESULT_BYTES_MAX = 1 << 20
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def run(job: Job) -> dict[str, Any]:
     models = {}
     for name, form in job.params["models"].items():
         replay = {"onnx": _replay_onnx, "torchscript": _replay_torchscript, "pt2": _replay_pt2}[form]
-        models[name] = _in_child(functools.partial(replay, plugins), job.inputs[name], vectors, job.threads)
+        models[name] = in_child(functools.partial(replay, plugins, job.inputs[name], vectors, job.threads))
     return {"models": models, "atol": ATOL, "rtol": RTOL, "environment": _environment()}
 
 
@@ -44,37 +42,6 @@ def _load_vectors(path: Path) -> Vectors:
         if "expected" not in parts or len(parts) < 2:
             raise ValueError(f"test vector {case!r} needs inputs and 'expected', it has {sorted(parts)}")
     return cases
-
-
-def _in_child(replay: Callable[..., dict[str, Any]], path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:
-    """Run in a forked process; what it raises, or dies of, becomes an `error`."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _child(replay, path, vectors, threads, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        data = pipe.read(_RESULT_BYTES_MAX + 1)
-    _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0 or len(data) > _RESULT_BYTES_MAX:
-        return {"error": f"the process that loaded it ended with status {os.waitstatus_to_exitcode(status)}"}
-    result: dict[str, Any] = json.loads(data)
-    return result
-
-
-def _child(replay: Callable[..., dict[str, Any]], path: Path, vectors: Vectors, threads: int, writer: int) -> None:
-    code = 1
-    try:
-        try:
-            result = replay(path, vectors, threads)
-        except Exception as err:  # whatever a runtime raises on a file is this file's result
-            result = {"error": f"{type(err).__name__}: {str(err)[:1000]}"}
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(json.dumps(result).encode())
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def _replay_onnx(plugins: Plugins, path: Path, vectors: Vectors, threads: int) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""`executor reproduce RELEASE`: run a release's plan again, compare, and sign what came of it."""
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+from executor.cli.expectations import add_signer_arguments, policy_of
+from executor.cli.progress import people
+from executor.cli.run import cancel_on_signals
+from executor.errors import RequestError
+from executor.events import Events
+from executor.exits import Exit
+from executor.home import open_home
+from executor.pipeline import new_run_id
+from executor.pool.client import PoolClient
+from executor.reaper import Reaper
+from executor.reproduce import Reproduction, Tolerance, reproduce
+from executor.sandbox.docker import DockerEngine
+from executor.stages import Context
+from signing.expect import verify_by_policy
+
+SCHEMA = "executor.reproduction/v1"
+_SHOWN_TENSORS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the release, where its inputs are, and how near is near enough."""
+    parser.add_argument("release", type=Path)
+    parser.add_argument(
+        "--inputs", type=Path, action="append", default=[], metavar="DIR", help="look for inputs here, by their digests"
+    )
+    parser.add_argument("--code", type=Path, metavar="PATH", help="the job's code, if it is not in the store")
+    parser.add_argument("--atol", type=float, help="how far a number may be apart; default: what the profile allows")
+    parser.add_argument("--rtol", type=float, help="the same, relative to what was released")
+    add_signer_arguments(parser)
+
+
+def execute(args: argparse.Namespace, out: TextIO) -> int:
+    """Reproduce, and say what is different."""
+    tolerance = _tolerance(args)
+    for folder in args.inputs:
+        if not folder.is_dir():
+            raise RequestError(f"no folder of inputs: {folder}")
+    verified = verify_by_policy(args.release, policy_of(args))
+    run_id = new_run_id()
+    with ExitStack() as stack:
+        home = open_home()
+        stack.enter_context(Reaper(home))
+        events = Events(run_id, (stack.enter_context(people(sys.stderr)),))
+        engine = DockerEngine()
+        pool = PoolClient(home, engine, wall_seconds=3600.0)
+        context = Context(home=home, engine=engine, pool=pool, cancelled=cancel_on_signals())
+        done = reproduce(
+            args.release,
+            verified,
+            context=context,
+            events=events,
+            run_id=run_id,
+            tolerance=tolerance,
+            inputs=args.inputs,
+            code=args.code,
+        )
+    code = Exit.VERIFICATION_FAILED if done.result == "different" else Exit.RELEASED
+    if args.json:
+        out.write(json.dumps(_wire(args.release, done, code), indent=2) + "\n")
+    else:
+        out.write("\n".join(_lines(args.release, done)) + "\n")
+    return int(code)
+
+
+def _tolerance(args: argparse.Namespace) -> Tolerance | None:
+    if args.atol is None and args.rtol is None:
+        return None
+    values = (args.atol or 0.0, args.rtol or 0.0)
+    if not all(0 <= value < float("inf") for value in values):
+        raise RequestError("--atol and --rtol are finite and not negative")
+    return Tolerance(atol=values[0], rtol=values[1])
+
+
+def _wire(release: Path, done: Reproduction, code: Exit) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "status": done.result,
+        "exit_code": int(code),
+        "release": str(release),
+        "attestation": str(done.path),
+        **done.predicate,
+    }
+
+
+def _lines(release: Path, done: Reproduction) -> list[str]:
+    lines = []
+    for item in done.predicate["artifacts"]:
+        lines.append(f"{item['verdict']:<17} {item['name']}{': ' + item['why'] if item['why'] else ''}")
+        for tensor in item["tensors"][:_SHOWN_TENSORS]:
+            far = f"at most {tensor['max_abs']:.3g} apart in {tensor['elements']} of {_size(tensor['shape'])} elements"
+            lines.append(f"                  {tensor['name']} {tensor['shape']}: {far}")
+    if differs := done.predicate["plan"]["differs"]:
+        lines.append(f"not as recorded in the plan: {', '.join(differs)}")
+    return [*lines, f"{done.result}: {release}", f"attestation: {done.path}"]
+
+
+def _size(shape: list[int]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
