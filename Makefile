@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench soak mutants oracle clean
+.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench soak mutants reproductions oracle clean
 
 setup: $(VENV)/.ready
 
@@ -79,6 +79,10 @@ soak: image
 # Take each check of the gate out, one at a time, and see that a test fails: some minutes.
 mutants: image
 	$(BIN)/python -m pytest -m mutants -s tests/integration/test_mutants.py
+
+# Run the plans of ten releases again, and of ten whose weights were changed: some minutes.
+reproductions: image
+	$(BIN)/python -m pytest -m reproductions tests/integration/test_reproduce.py
 
 # Hold the image's operating system layer against what an independent tool, mmdebstrap, makes of the same packages.
 oracle: image
