@@ -67,10 +67,11 @@ unit: setup compiler sigstore strace
 	$(BIN)/python -m pytest -m "not engine"
 
 # Measure, by hand: nothing here passes or fails on a time.
-bench: image
+bench: image sigstore
 	$(BIN)/python -m tests.bench.images
 	$(BIN)/python -m tests.bench.sandbox
 	$(BIN)/python -m tests.bench.inventory
+	$(BIN)/python -m tests.bench.signing
 
 # A hundred hostile jobs, and a hundred executors killed at random moments: half an hour.
 soak: image

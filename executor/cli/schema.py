@@ -1,13 +1,20 @@
 """`executor schema NAME`: JSON Schemas of what callers write and read."""
 
 import argparse
+import importlib.resources
 import json
 from typing import TextIO
+
+# What is signed, and what verifiers write and are given: signing/FORMAT.md.
+SIGNED = (
+    *("request", "sandbox", "decision", "release", "artifact", "record", "reproduction"),
+    *("trust", "verification-policy"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the name of the schema."""
-    parser.add_argument("name", choices=("job", "profile", "operators"))
+    parser.add_argument("name", choices=("job", "profile", "operators", *SIGNED))
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
@@ -21,6 +28,10 @@ def _schema(name: str) -> dict[str, object]:
         from executor.jobspec import job_schema
 
         return job_schema()
+    if name in SIGNED:
+        folder = importlib.resources.files("signing") / "schema"
+        schema: dict[str, object] = json.loads((folder / f"{name}.schema.json").read_bytes())
+        return schema
     from executor.cli.policy.schema import policy_schema
 
     return policy_schema(name)

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from executor import __version__
+from executor.cli.schema import SIGNED
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,7 +142,7 @@ def test_a_failed_run_ends_its_events_with_a_result(tmp_path: Path) -> None:
     assert (event["event"], event["seq"], event["result"]["exit_code"]) == ("result", 0, 21)
 
 
-@pytest.mark.parametrize("name", ["job", "profile", "operators"])
+@pytest.mark.parametrize("name", ["job", "profile", "operators", *SIGNED])
 def test_every_schema_is_a_json_schema(name: str) -> None:
     schema: dict[str, Any] = json.loads(executor("schema", name).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)

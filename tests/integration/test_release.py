@@ -6,10 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier, policy
 
+from signing.bundle import parse_bundle
 from signing.domain import identity_of
 from tests.integration.conftest import Host
 
@@ -145,6 +147,19 @@ def test_the_stock_sigstore_client_accepts_every_bundle(karate: tuple[Host, Path
         kind, payload = verifier.verify_dsse(Bundle.from_json(path.read_bytes()), found)
         assert kind == "application/vnd.in-toto+json"
         assert json.loads(payload)["_type"] == "https://in-toto.io/Statement/v1"
+
+
+def test_its_statements_fit_the_published_schemas(karate: tuple[Host, Path], release: Path) -> None:
+    (log,) = (karate[1] / "home/log").iterdir()
+    bundles = {name: release / f"attestations/{name}.sigstore.json" for name in ("request", "sandbox", "decision")}
+    bundles |= {
+        "release": release / "attestations/release.sigstore.json",
+        "artifact": release / "attestations/artifacts/model.onnx.sigstore.json",
+        "record": log / "record.json.sigstore.json",
+    }
+    for name, path in bundles.items():
+        predicate = json.loads(parse_bundle(path.read_bytes()).payload)["predicate"]
+        jsonschema.Draft202012Validator(karate[0].call("schema", name).json).validate(predicate)
 
 
 def test_every_change_to_the_release_is_refused_naming_the_file(karate: tuple[Host, Path], release: Path) -> None:

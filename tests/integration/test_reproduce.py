@@ -12,10 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from executor.home import open_home
 from executor.trust import open_host_signer
+from signing.bundle import parse_bundle
 from signing.verify import verify_release
 from tests.integration.conftest import Finished, Host, containers
 from tests.unit.signing.forging import plant
@@ -89,6 +91,8 @@ def check_both_ways(host: Host, release: Path) -> None:
     done, artifacts = reproduced(host, release)
     assert (done.code, done.json["status"]) == (0, "identical"), done.json
     assert {a["verdict"] for a in artifacts.values()} == {"identical"}
+    predicate = json.loads(parse_bundle(Path(done.json["attestation"]).read_bytes()).payload)["predicate"]
+    jsonschema.Draft202012Validator(host.call("schema", "reproduction").json).validate(predicate)
     verified = host.call("verify", str(release), "--require", "reproduced", "--json")
     assert (verified.code, len(verified.json["reproduced_by"])) == (0, 1), verified.stderr
     planted = release.with_name(f"{release.name}-planted")

@@ -1,6 +1,7 @@
-"""Two approved artifacts, by way of the gate."""
+"""Approved artifacts, by way of the gate."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from executor.gate import Approved, approve
@@ -9,9 +10,14 @@ from policy.decision import Decision
 
 
 def approved(folder: Path) -> Approved:
+    return approve_files(folder, {"a.txt": b"alpha", "sub/b.txt": b"beta"})
+
+
+def approve_files(folder: Path, files: Mapping[str, bytes]) -> Approved:
     artifacts = []
-    for name, data in (("a.txt", b"alpha"), ("sub/b.txt", b"beta")):
+    for name, data in files.items():
         path = folder / name.replace("/", "_")
+        path.unlink(missing_ok=True)  # a release may have taken it over, by a link
         path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         artifacts.append(Artifact(name=name, role="data", size=len(data), sha256=digest, path=path))
