@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from signing.encoding import canonical_json, parse_canonical_json, sha256_hex
-from signing.value import Value
+from signing.value import Value, kept
 
 SCHEMA = "executor.manifest/v2"
 MANIFEST = "manifest.json"
@@ -64,6 +64,7 @@ class Manifest(Value):
         details: Everything else that is recorded, as plain JSON.
     """
 
+    _hidden = ("_bytes",)
     run_id: str
     files: tuple[ManifestFile, ...]
     details: Mapping[str, Any]
@@ -75,6 +76,9 @@ class Manifest(Value):
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of `manifest.json`."""
+        return kept(self, "_bytes", self._make_bytes)
+
+    def _make_bytes(self) -> bytes:
         files = [
             {"type": "file", "mode": f"{FILE_MODE:04o}"} | {name: getattr(f, name) for name in _FIELDS}
             for f in self.files

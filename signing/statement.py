@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from signing.encoding import canonical_json, parse_json, sha256_hex
-from signing.value import Value
+from signing.value import Value, kept
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -28,6 +28,7 @@ class Statement(Value):
         predicate: The claim.
     """
 
+    _hidden = ("_payload",)
     subjects: Mapping[str, str]
     predicate_type: str
     predicate: Mapping[str, Any]
@@ -43,6 +44,9 @@ class Statement(Value):
 
     def to_bytes(self) -> bytes:
         """Return the canonical payload."""
+        return kept(self, "_payload", self._make_payload)
+
+    def _make_payload(self) -> bytes:
         return canonical_json(
             {
                 "_type": STATEMENT_TYPE,

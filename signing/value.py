@@ -4,6 +4,7 @@ Importing `dataclasses` and having it write code for two dozen classes took a th
 release (35 of 105 ms, measured 2026-11-24). Type checkers take these for dataclasses (PEP 681).
 """
 
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 AnyValue = TypeVar("AnyValue", bound="Value")
@@ -16,21 +17,26 @@ class _ValueType(type):
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> "_ValueType":
         fields = tuple(namespace.get("__annotations__", ()))
         defaults = {field: namespace.pop(field) for field in fields if field in namespace}
-        namespace |= {"__slots__": fields, "_fields": fields, "_defaults": defaults}
+        slots = (*fields, *namespace.pop("_hidden", ()))
+        namespace |= {"__slots__": slots, "_fields": fields, "_names": frozenset(fields), "_defaults": defaults}
         return super().__new__(mcs, name, bases, namespace)
 
 
 class Value(metaclass=_ValueType):
-    """Base of values. A subclass annotates its fields, and may refuse in `__post_init__`."""
+    """Base of values. A subclass annotates its fields, and may refuse in `__post_init__`.
+
+    What follows from the fields and is costly may be kept in slots that it names in `_hidden`, by `kept`.
+    """
 
     def __init__(self, **values: Any) -> None:
-        fields: tuple[str, ...] = type(self)._fields  # type: ignore[attr-defined]
-        filled = type(self)._defaults | values  # type: ignore[attr-defined]
-        if filled.keys() != set(fields):
-            wrong = sorted(filled.keys() ^ set(fields))
-            raise TypeError(f"{type(self).__name__} takes exactly the fields {', '.join(fields)}: {wrong}")
-        for name in fields:
-            object.__setattr__(self, name, filled[name])
+        kind: Any = type(self)
+        if len(values) < len(kind._fields):
+            values = kind._defaults | values
+        if values.keys() != kind._names:
+            raise TypeError(f"{kind.__name__} takes exactly {sorted(kind._names)}, not {sorted(values)}")
+        put = object.__setattr__
+        for name, value in values.items():
+            put(self, name, value)
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -50,6 +56,16 @@ class Value(metaclass=_ValueType):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in _content(self).items())})"
+
+
+def kept(value: Value, slot: str, make: Callable[[], bytes]) -> bytes:
+    """Return what a hidden slot keeps; made at first use."""
+    try:
+        found: bytes = getattr(value, slot)
+    except AttributeError:
+        found = make()
+        object.__setattr__(value, slot, found)
+    return found
 
 
 def replaced(value: AnyValue, **changes: Any) -> AnyValue:

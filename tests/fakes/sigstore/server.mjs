@@ -32,6 +32,7 @@ function certificateRequest(headers, body) {
 // What Rekor logs of a proposed DSSE envelope: hashes, signature and verifier, and not the envelope.
 function canonicalEntry(body) {
   const { apiVersion, kind, spec } = JSON.parse(body);
+  if (kind !== "dsse") return body; // what is signed without an envelope is logged as it was proposed
   const { envelope, verifiers } = spec.proposedContent;
   const { payload, signatures } = JSON.parse(envelope);
   return JSON.stringify({
