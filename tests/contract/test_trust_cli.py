@@ -17,7 +17,6 @@ from signing.modes import choose_key, open_signer
 from tests.unit.signing.conftest import BUILDER, IMAGE, POLICY, make_release
 
 Call = subprocess.CompletedProcess[str]
-NOW = datetime.now(UTC)
 
 
 def executor(*arguments: str, **environment: str) -> Call:
@@ -27,7 +26,7 @@ def executor(*arguments: str, **environment: str) -> Call:
 
 @pytest.fixture
 def release(tmp_path: Path, home: Path) -> Path:
-    return make_release(tmp_path, open_or_create(Home(home).trust, now=NOW), "release")
+    return make_release(tmp_path, open_or_create(Home(home).trust, now=datetime.now(UTC)), "release")
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_rotation_and_revocation_by_command(release: Path) -> None:
 def test_a_log_proves_that_it_has_only_grown(tmp_path: Path, home: Path, release: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
     checkpoint.write_text(json.loads(executor("trust", "show", "--json").stdout)["epochs"][0]["checkpoint"])
-    make_release(tmp_path, open_or_create(Home(home).trust, now=NOW), "second")
+    make_release(tmp_path, open_or_create(Home(home).trust, now=datetime.now(UTC)), "second")
     shown = json.loads(executor("trust", "show", "--since", str(checkpoint), "--json").stdout)
     assert shown["consistency"]["new"] > shown["consistency"]["old"] > 0
     text = checkpoint.read_text()
@@ -197,7 +196,7 @@ def test_one_thing_is_verified_at_a_time(arguments: tuple[str, ...]) -> None:
 def test_a_key_signs_and_is_verified_by_its_public_half(tmp_path: Path, home: Path) -> None:
     assert json.loads(executor("trust", "init", "--mode", "key", "--json").stdout)["mode"] == "key"
     assert executor("trust", "init", "--mode", "key").returncode == 0, "again is the same"
-    signer = open_signer(Home(home).trust, now=NOW, passphrase=None)
+    signer = open_signer(Home(home).trust, now=datetime.now(UTC), passphrase=None)
     release = make_release(tmp_path, signer, "release")
     assert executor("verify", str(release)).returncode == 0
     public = tmp_path / "public.pem"

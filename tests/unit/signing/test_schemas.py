@@ -23,7 +23,6 @@ from tests.unit.signing.conftest import Signed, make_record, make_release
 from tests.unit.signing.forging import payload_of
 
 SIGNING = Path(__file__).parents[3] / "signing"
-NOW = datetime.now(UTC)
 
 
 def validate(name: str, document: Any) -> None:
@@ -49,7 +48,7 @@ def test_a_denial_fits_its_schemas(tmp_path: Path, domain: LocalTrustDomain) -> 
     record = make_record("denied", [("a", "1" * 64, 1)], allowed=False)
     for stage in ("request", "sandbox", "decision"):
         validate(stage, chain_of(record)[stage].predicate)
-    write_record(tmp_path, record, signer=domain, now=NOW)
+    write_record(tmp_path, record, signer=domain, now=datetime.now(UTC))
     verified = verify_record(tmp_path, domain.expectations())
     assert verified.stages == ("request", "sandbox", "decision", "summary")
     payload = parse_bundle((tmp_path / "record.json.sigstore.json").read_bytes()).payload
@@ -57,7 +56,7 @@ def test_a_denial_fits_its_schemas(tmp_path: Path, domain: LocalTrustDomain) -> 
 
 
 def test_the_trust_document_fits_its_schema(domain: LocalTrustDomain) -> None:
-    domain.rotate(now=NOW)
+    domain.rotate(now=datetime.now(UTC))
     document = json.loads((domain.folder / TRUST_DOCUMENT).read_bytes())
     validate("trust", document)
     refused("trust", document | {"extra": 1})
