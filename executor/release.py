@@ -20,7 +20,7 @@ from executor.transfer.quarantine import Artifact
 from signing.bundle import MEDIA_TYPE, Bundle
 from signing.chain import PREDICATE_OF
 from signing.encoding import canonical_json, sha256_hex
-from signing.layout import for_each, hash_stream
+from signing.layout import for_each, hash_descriptor
 from signing.manifest import (
     ARTIFACTS,
     CHECKSUMS,
@@ -136,7 +136,7 @@ def release(
         manifest = _stage(approved, content, documents, staging)
         _sign(signer, manifest, content, staging, now=now())
         # The consumer's own code; what was hashed while it was staged is not read once more.
-        hashed = {f.path: f.sha256 for f in manifest.artifacts}
+        hashed = {f.path for f in manifest.artifacts}
         verified = verify_release(staging, signer.expectations(), hashed=hashed)
         _sync(staging)
         before_naming(verified)
@@ -188,11 +188,14 @@ def _stage_artifact(artifact: Artifact, target: str) -> None:
         os.link(artifact.path, target)  # the quarantine's name for it goes with the run's folder
     except OSError:  # another file system, or one that has no links
         shutil.copyfile(artifact.path, target)
-    with open(target, "rb", buffering=0) as file:  # noqa: PTH123 - thousands of them: a Path costs as much as the rest
-        os.fchmod(file.fileno(), FILE_MODE)
-        size = os.fstat(file.fileno()).st_size
-        if size != artifact.size or hash_stream(file, size) != artifact.sha256:
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+        size = os.fstat(descriptor).st_size
+        if size != artifact.size or hash_descriptor(descriptor, size) != artifact.sha256:
             raise HostError(f"artifact changed between collection and staging: {artifact.name}")
+    finally:
+        os.close(descriptor)
 
 
 def _sign(signer: Signer, manifest: Manifest, content: ReleaseContent, staging: Path, *, now: datetime) -> None:

@@ -10,6 +10,7 @@ from executor.errors import (
     Cancelled,
     HostError,
     ImageMismatchError,
+    JobError,
     RequestError,
     UnsupportedError,
 )
@@ -41,7 +42,10 @@ _STATUS: tuple[tuple[type[BaseException], str, Exit], ...] = (
 
 
 def status_of(error: BaseException) -> Status:
-    """Return status word and exit code of an error."""
+    """Return status word and exit code of an error: its own, where it carries one."""
+    if isinstance(error, JobError):
+        status: Status = getattr(error, "status", ("job_failed", Exit.JOB_FAILED))
+        return status
     for kind, word, code in _STATUS:
         if isinstance(error, kind):
             return word, code

@@ -15,10 +15,10 @@ from typing import Any
 from executor import __version__
 from executor.admission import admit
 from executor.comparison import ArtifactComparison, judge, overall, parse_reports
-from executor.errors import HostError, JobError, RequestError
+from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
 from executor.replan import Replanned, find_inputs, replan
-from executor.sandbox.outcome import OutcomeKind
+from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import claim_run_folder
 from executor.stages import Context, Stages
 from executor.statements import stamp
@@ -27,13 +27,25 @@ from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
 from policy.decision import denies
 from signing.chain import parent
+from signing.encoding import sha256_hex
 from signing.files import write_whole
+from signing.layout import hash_file
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, PLAN, stage_path
 from signing.reproduction import reproductions_folder
 from signing.statement import PREDICATE_REPRODUCTION, Statement, parse_statement
 from signing.verify import Verified, read_bundle
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o644
+
+
+class NotReproducedError(JobError):
+    """The job did not succeed this time, so that there is nothing to compare."""
+
+    code = "E-NOT-REPRODUCED"
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"the job did not succeed this time: {outcome.kind.value}: {outcome.reason}")
+        self.status = (outcome.kind.value, outcome.kind.exit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +101,11 @@ def reproduce(
         RequestError: An input or the code is not at hand, or the profile does not allow the plan any more.
         ImageMismatchError: The image is another, or not there.
         HostError: The host or the engine failed.
-        JobError: The job failed this time.
+        NotReproducedError: The job failed this time.
+        Cancelled: Somebody asked to stop.
         SigningError: The statement could not be signed.
     """
-    again = replan(json.loads((release / PLAN).read_bytes()))
+    again = replan(_plan(release, verified))
     admitted = admit(context.engine, again.plan)
     sources = find_inputs(again.spec, context.home.cas, tuple(inputs))
     tree = _code(again, context, code)
@@ -137,6 +150,15 @@ def reproduce(
     (bundle,) = signer.sign([statement], now=context.now())
     path = _write(release, run_id, bundle.to_bytes())
     return Reproduction(predicate=predicate, path=path)
+
+
+def _plan(release: Path, verified: Verified) -> dict[str, Any]:
+    """Read the plan that was verified, and no other that came in its place since."""
+    data = (release / PLAN).read_bytes()
+    if sha256_hex(data) != verified.facts.plan_sha256:
+        raise HostError(f"the release changed while it was read: {release / PLAN}")
+    plan: dict[str, Any] = json.loads(data)
+    return plan
 
 
 def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | None:
@@ -185,8 +207,10 @@ def _run(stages: Stages, folder: Path) -> list[Artifact]:
     outcome = result.outcome
     if outcome.kind is OutcomeKind.HOST_FAULT:
         raise HostError(f"the job's container failed: {outcome.reason}")
+    if outcome.kind is OutcomeKind.CANCELLED:
+        raise Cancelled("the run was cancelled")
     if outcome.kind is not OutcomeKind.SUCCEEDED:
-        raise JobError(f"the job did not succeed this time: {outcome.kind.value}: {outcome.reason}")
+        raise NotReproducedError(outcome)
     return artifacts
 
 
@@ -250,11 +274,18 @@ def _judge(
         if a.name in refused
     }
     if allowed:
-        pairs = {a.name: (release / ARTIFACTS / a.name, a.path) for a in allowed}
+        pairs = {a.name: (_released(release, a.name, released[a.name]), a.path) for a in allowed}
         report = stages.compare(pairs, {a.name: formats[a.name] for a in allowed}, atol=near.atol, rtol=near.rtol)
         reports = parse_reports(report, [a.name for a in allowed])
         judged |= {a.name: judge(a.name, released[a.name], a.sha256, reports[a.name]) for a in allowed}
     return judged
+
+
+def _released(release: Path, name: str, sha256: str) -> Path:
+    """Return where a released artifact lies, after a look at whether it still is what was verified."""
+    if hash_file(release / ARTIFACTS, name, size=None) != sha256:
+        raise HostError(f"the release changed while it was read: {name}")
+    return release / ARTIFACTS / name
 
 
 def _profile_tolerance(again: Replanned) -> Tolerance:

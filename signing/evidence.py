@@ -1,27 +1,27 @@
 """Verify bundles, offline: who signed, when, and what. Imports `cryptography` and the standard library alone.
 
-The order is that of trust: the certificate that the trust root vouches for, then whom it names, then the log that says
-when it was used, then the signature, then what was signed. Everything raises or returns; nothing returns a bool.
+A bundle is by a key that the verifier has, or by a certificate (signing.certified). Everything raises or returns;
+nothing returns a bool.
 """
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.hashes import SHA256
 
-from signing import certificate as x509
-from signing import merkle
-from signing.bundle import Bundle, ByCertificate, ByKey, LogEntry, certificate_pem, log_body
-from signing.ecdsa import PublicKey, verify_bound_signature, verify_signature
-from signing.encoding import canonical_json, encode_base64, pae, parse_canonical_json, sha256_hex
+from signing.bundle import Bundle, ByKey
+from signing.ecdsa import PublicKey, verify_signature
+from signing.encoding import pae, sha256_hex
 from signing.errors import VerificationError
-from signing.note import parse_checkpoint
 from signing.statement import PAYLOAD_TYPE, Statement, parse_statement
-from signing.trust import Authority, TrustedLog, TrustRoot
 from signing.value import Value
+
+if TYPE_CHECKING:
+    from signing.certified import CertificateVerifier
+    from signing.trust import TrustRoot
 
 Expected = str | re.Pattern[str]
 
@@ -30,13 +30,13 @@ class Expectations(Value):
     """Who must have signed: a certified identity, or the holder of one of these keys.
 
     Attributes:
-        trust: Whose word counts on certificates; None to accept keys alone. subject: The URI or e-mail address that the
-        certificate must name: exact, or a pattern that the whole must match. issuer: The issuer that it must name, in
-        the same way. keys: Accepted keys, by the hint that bundles name them by. Where there are any, certificates are
-        not accepted.
+        trust: Whose word counts on certificates; None to accept keys alone.
+        subject: The URI or e-mail address that the certificate must name: exact, or a pattern for all of it.
+        issuer: The issuer that it must name, in the same way.
+        keys: Accepted keys, by the hint that bundles name them by. Where there are any, certificates are not accepted.
     """
 
-    trust: TrustRoot | None = None
+    trust: "TrustRoot | None" = None
     subject: Expected = ""
     issuer: Expected = ""
     keys: Mapping[str, PublicKey] = MappingProxyType({})
@@ -58,15 +58,6 @@ class Evidence(Value):
     signed_at: datetime | None
 
 
-class _Certified(Value):
-    """A certificate that a trusted authority issued and a trusted log saw."""
-
-    leaf: x509.Certificate
-    authority: Authority
-    sct: x509.SCT
-    log: TrustedLog
-
-
 class BundleVerifier:
     """Verifies bundles; what several have in common is checked once.
 
@@ -76,8 +67,7 @@ class BundleVerifier:
 
     def __init__(self, expect: Expectations) -> None:
         self._expect = expect
-        self._certified: dict[bytes, _Certified] = {}
-        self._checkpoints: set[tuple[bytes, str]] = set()
+        self._certificates: CertificateVerifier | None = None
 
     def verify(self, bundle: Bundle, *, file: str) -> Evidence:
         """Verify one bundle.
@@ -92,7 +82,12 @@ class BundleVerifier:
         if isinstance(bundle.signer, ByKey):
             signer, signed_at = self._by_key(bundle, bundle.signer, file), None
         else:
-            signer, signed_at = self._by_certificate(bundle, bundle.signer, file)
+            named, logged_at = self._by_certificate(file).verify(bundle, bundle.signer, file=file)
+            if not matches(self._expect.subject, named[0]):
+                raise _somebody_else(f"signed by somebody else than {shown(self._expect.subject)}", file)
+            if not matches(self._expect.issuer, named[1]):
+                raise _somebody_else(f"identity is from another issuer than {shown(self._expect.issuer)}", file)
+            signer, signed_at = named, logged_at
         try:
             statement = parse_statement(bundle.payload)
         except ValueError as err:
@@ -104,143 +99,26 @@ class BundleVerifier:
     def _by_key(self, bundle: Bundle, signer: ByKey, file: str) -> tuple[str, str]:
         key = self._expect.keys.get(signer.hint)
         if key is None:
-            raise VerificationError(f"signed by none of the expected keys: {file}", check="IDENTITY", file=file)
+            raise _somebody_else("signed by none of the expected keys", file)
         try:
             verify_signature(key, bundle.signature, pae(PAYLOAD_TYPE, bundle.payload))
         except InvalidSignature as err:
             raise VerificationError(f"signature does not hold: {file}", check="SIGNATURE", file=file) from err
         return signer.hint, ""
 
-    def _by_certificate(self, bundle: Bundle, signer: ByCertificate, file: str) -> tuple[tuple[str, str], datetime]:
-        trust = self._expect.trust
-        if trust is None or self._expect.keys:
-            raise VerificationError(f"signed by a certificate, not by a key: {file}", check="IDENTITY", file=file)
-        logged_at = datetime.fromtimestamp(signer.entry.integrated_time, UTC)
-        certified = self._check_certificate(signer.certificate, trust, logged_at, file)
-        named = self._check_identity(certified.leaf, file)
-        self._check_log(signer.entry, trust, logged_at, file)
-        self._check_body(bundle, signer, file)
-        try:  # the log's entry binds the signature's bytes, so either form of it will do
-            data = pae(PAYLOAD_TYPE, bundle.payload)
-            verify_bound_signature(certified.leaf.key, bundle.signature, data, SHA256())
-        except InvalidSignature as err:
-            raise VerificationError(f"signature does not hold: {file}", check="SIGNATURE", file=file) from err
-        return named, logged_at
+    def _by_certificate(self, file: str) -> "CertificateVerifier":
+        if self._expect.trust is None or self._expect.keys:
+            raise _somebody_else("signed by a certificate, not by a key", file)
+        if self._certificates is None:
+            from signing.certified import CertificateVerifier  # whoever expects a key starts without it
 
-    def _check_certificate(self, raw: bytes, trust: TrustRoot, logged_at: datetime, file: str) -> _Certified:
-        try:
-            certified = self._certified.get(raw) or _certify(raw, trust)
-            if not certified.authority.trusted_at(logged_at):
-                raise ValueError("certificate authority was not trusted at the time of signing")
-            if not certified.leaf.valid_at(logged_at):
-                raise ValueError("certificate was not valid at the time of signing")
-        except ValueError as err:
-            raise VerificationError(f"{err}: {file}", check="CERTIFICATE", file=file) from err
-        self._certified[raw] = certified
-        return certified
-
-    def _check_identity(self, leaf: x509.Certificate, file: str) -> tuple[str, str]:
-        try:
-            subject, issuer = x509.identity_in(leaf)
-        except ValueError as err:
-            raise VerificationError(f"certificate names nobody: {err}: {file}", check="IDENTITY", file=file) from err
-        if not matches(self._expect.subject, subject):
-            wanted = shown(self._expect.subject)
-            raise VerificationError(f"signed by somebody else than {wanted}: {file}", check="IDENTITY", file=file)
-        if not matches(self._expect.issuer, issuer):
-            wanted = shown(self._expect.issuer)
-            raise VerificationError(
-                f"identity is from another issuer than {wanted}: {file}", check="IDENTITY", file=file
-            )
-        return subject, issuer
-
-    def _check_log(self, entry: LogEntry, trust: TrustRoot, logged_at: datetime, file: str) -> None:
-        log = trust.logs.get(entry.log_id)
-        try:
-            if log is None or not log.window.covers(logged_at):
-                raise ValueError("entry is of no log that was trusted at that time")
-            leaf = merkle.leaf_hash(entry.body)
-            if merkle.root_from_proof(leaf, index=entry.leaf, size=entry.size, proof=entry.proof) != entry.root:
-                raise ValueError("inclusion proof leads to another root")
-            self._check_checkpoint(entry, log.key)
-            _check_promise(entry, log.key)
-        except ValueError as err:
-            raise VerificationError(f"{err}: {file}", check="LOG", file=file) from err
-        if not log.holds(entry.leaf, leaf):
-            raise VerificationError(
-                f"entry is not one that the log had when it was closed: {file}", check="REVOKED", file=file
-            )
-
-    def _check_checkpoint(self, entry: LogEntry, key: PublicKey) -> None:
-        if (entry.log_id, entry.checkpoint) in self._checkpoints:
-            checkpoint = parse_checkpoint(entry.checkpoint)
-        else:
-            checkpoint = parse_checkpoint(entry.checkpoint)
-            _signed(key, checkpoint.signature, checkpoint.text.encode(), "checkpoint's signature does not hold")
-            self._checkpoints.add((entry.log_id, entry.checkpoint))
-        if (checkpoint.size, checkpoint.root, checkpoint.key_hint) != (entry.size, entry.root, entry.log_id[:4]):
-            raise ValueError("checkpoint is of another tree")
-
-    def _check_body(self, bundle: Bundle, signer: ByCertificate, file: str) -> None:
-        """An entry must be of what it is shown with (CVE-2022-36056)."""
-        try:
-            logged = parse_canonical_json(signer.entry.body)["spec"]["envelopeHash"]["value"]
-            expected = log_body(
-                envelope_sha256=str(logged),
-                payload=bundle.payload,
-                signature=bundle.signature,
-                certificate_pem=certificate_pem(signer.certificate),
-            )
-        except (ValueError, KeyError, TypeError) as err:
-            raise VerificationError(f"entry's body is malformed: {file}", check="LOG", file=file) from err
-        if expected != signer.entry.body:
-            raise VerificationError(f"entry is of another signature: {file}", check="LOG", file=file)
+            self._certificates = CertificateVerifier(self._expect.trust)
+        return self._certificates
 
 
 def verify_bundle(bundle: Bundle, expect: Expectations, *, file: str) -> Evidence:
     """Verify one bundle: `BundleVerifier.verify` for a single one."""
     return BundleVerifier(expect).verify(bundle, file=file)
-
-
-def _certify(raw: bytes, trust: TrustRoot) -> _Certified:
-    leaf = x509.parse_certificate(raw)
-    x509.check_signing_profile(leaf)
-    authority = next((a for a in trust.authorities if _issued_by(leaf, a)), None)
-    if authority is None:
-        raise ValueError("certificate was issued by no trusted authority")
-    sct = x509.sct_in(leaf)
-    log = trust.certificate_logs.get(sct.log_id)
-    if log is None or not log.window.covers(sct.moment):
-        raise ValueError("certificate was logged by no trusted certificate log")
-    x509.check_sct(leaf, authority.chain[0], sct, log.key)
-    return _Certified(leaf=leaf, authority=authority, sct=sct, log=log)
-
-
-def _issued_by(leaf: x509.Certificate, authority: Authority) -> bool:
-    links = zip((leaf, *authority.chain), authority.chain, strict=False)
-    try:
-        for below, above in links:
-            x509.check_issued_by(below, above)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_promise(entry: LogEntry, key: PublicKey) -> None:
-    promised = {
-        "body": encode_base64(entry.body),
-        "integratedTime": entry.integrated_time,
-        "logID": entry.log_id.hex(),
-        "logIndex": entry.index,
-    }
-    _signed(key, entry.promise, canonical_json(promised), "entry's timestamp does not hold")
-
-
-def _signed(key: PublicKey, signature: bytes, data: bytes, why: str) -> None:
-    try:
-        verify_signature(key, signature, data)
-    except InvalidSignature as err:
-        raise ValueError(why) from err
 
 
 def matches(expected: Expected, text: str) -> bool:
@@ -253,3 +131,7 @@ def matches(expected: Expected, text: str) -> bool:
 def shown(expected: Expected) -> str:
     """Return what is expected, for messages."""
     return expected if isinstance(expected, str) else f"/{expected.pattern}/"
+
+
+def _somebody_else(why: str, file: str) -> VerificationError:
+    return VerificationError(f"{why}: {file}", check="IDENTITY", file=file)

@@ -5,18 +5,21 @@ demand must not become no demand. Paths in it are relative to it.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from signing.errors import SigningError, VerificationError
 from signing.evidence import Expectations, Expected
 from signing.pem import expect_keys
-from signing.reproduction import GOOD_RESULTS, Quorum
-from signing.trust import TrustRoot, load_trust_root
+from signing.statement import GOOD_RESULTS
 from signing.value import Value, replaced
 from signing.verify import NO_DEMANDS, Demands, Verified, verify_release
 
+if TYPE_CHECKING:
+    from signing.trust import TrustRoot
+
+Found = TypeVar("Found")
 POLICY_SCHEMA = "executor.verification-policy/v1"
 MODES = ("exact", "executable")
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
@@ -54,25 +57,32 @@ def load_verification_policy(path: Path) -> VerificationPolicy:
         raise ExpectationError(f"invalid verification policy: {path}: {err}", hint="see signing/README.md") from err
 
 
-def verify_by_policy(
-    folder: Path, policy: VerificationPolicy, *, verify: Callable[..., Verified] = verify_release
-) -> Verified:
-    """Verify a release against a policy: under the first of the signers whose it is.
+def verify_by_policy(folder: Path, policy: VerificationPolicy) -> Verified:
+    """Verify a release against a policy.
 
     Raises:
-        VerificationError: Under none of them; the error is that of the signer under whom most held.
+        VerificationError: It does not hold.
+    """
+    return under_one_of(policy.signers, lambda signer: verify_release(folder, signer, policy.demands))
+
+
+def under_one_of(signers: Sequence[Expectations], verify: Callable[[Expectations], Found]) -> Found:
+    """Return what holds under the first of the signers whose it is.
+
+    Raises:
+        VerificationError: It holds under none of them; the error is that of the signer under whom most held.
     """
     errors: list[VerificationError] = []
-    for signer in policy.signers:
+    for signer in signers:
         try:
-            return verify(folder, signer, policy.demands)
+            return verify(signer)
         except VerificationError as err:
             errors.append(err)
     raise next((e for e in errors if e.check not in _WHO_CHECKS), errors[0])
 
 
 def expected_signer(
-    trust: TrustRoot,
+    trust: "TrustRoot",
     *,
     identity: str | None = None,
     identity_pattern: str | None = None,
@@ -141,6 +151,8 @@ def _parse(document: Mapping[str, Any], base: Path) -> VerificationPolicy:
     demands = _demands(document.get("release", {}))
     reproducers = tuple(_signer(item, base) for item in document.get("reproducer", ()))
     if "reproduced" in document:
+        from signing.reproduction import Quorum
+
         wanted = document["reproduced"]
         _known(wanted, "threshold", "accept")
         if type(wanted["threshold"]) is not int:
@@ -157,6 +169,8 @@ def _signer(item: Mapping[str, Any], base: Path) -> Expectations:
     if "key" in item:
         _known(item, "key")
         return expect_keys([base / item["key"]])
+    from signing.trust import load_trust_root  # whoever expects a key starts without it
+
     _known(item, "trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern")
     named = {name: value for name, value in item.items() if name != "trust_root"}
     return expected_signer(load_trust_root(base / item["trust_root"]), **named)

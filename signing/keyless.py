@@ -23,7 +23,7 @@ from signing.errors import SigningError
 from signing.evidence import Expectations
 from signing.note import parse_checkpoints
 from signing.statement import Statement
-from signing.trust import parse_trust_root
+from signing.trust import load_trust_root
 from signing.value import replaced
 
 _SECONDS_BASE = 60.0
@@ -91,7 +91,7 @@ class KeylessSigner:
 
     def expectations(self) -> Expectations:
         """Return what a verifier insists on that trusts this identity and nobody else."""
-        trust = parse_trust_root(json.loads(self._trust_config.read_bytes()))
+        trust = load_trust_root(self._trust_config)
         return Expectations(trust=trust, subject=self._subject, issuer=self._issuer)
 
     def _read_token(self) -> str:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from signing.errors import VerificationError
 from signing.manifest import FILE_MODE, FOLDER_MODE, Manifest, ManifestFile
@@ -133,25 +133,21 @@ def hash_file(folder: Path, name: str, *, size: int | None) -> str:
     Raises:
         VerificationError: It is no plain file, cannot be read, or is of another size.
     """
-    with _open(folder, name) as file:
-        found = os.fstat(file.fileno()).st_size
+    with _open(folder, name) as descriptor:
+        found = os.fstat(descriptor).st_size
         if size is not None and found != size:
             raise VerificationError(f"file has another size than the manifest says: {name}", check="DIGEST", file=name)
-        return hash_stream(file, found)
+        return hash_descriptor(descriptor, found)
 
 
-def hash_stream(file: BinaryIO, size: int) -> str:
-    """Return the sha256 in hex of what an unbuffered file holds from here on, of at most `size` bytes of it."""
-    digest, left = hashlib.sha256(), size
-    if size > _CHUNK:
-        buffer = memoryview(bytearray(_CHUNK))
-        while left and (count := file.readinto(buffer[: min(_CHUNK, left)])):  # type: ignore[attr-defined]
-            digest.update(buffer[:count])
-            left -= count
-    else:  # a buffer would cost more than the file
-        while left and (data := file.read(left)):
-            digest.update(data)
-            left -= len(data)
+def hash_descriptor(descriptor: int, size: int) -> str:
+    """Return the sha256 in hex of what a file holds from here on, of at most `size` bytes of it."""
+    if size <= _CHUNK:  # a buffer would cost more than the file
+        return hashlib.sha256(_read(descriptor, size)).hexdigest()
+    digest, left, buffer = hashlib.sha256(), size, memoryview(bytearray(_CHUNK))
+    while left and (count := os.readv(descriptor, [buffer[: min(_CHUNK, left)]])):
+        digest.update(buffer[:count])
+        left -= count
     return digest.hexdigest()
 
 
@@ -161,21 +157,32 @@ def read_small(folder: Path, name: str) -> bytes:
     Raises:
         VerificationError: It is, or it is no plain file, or cannot be read.
     """
-    with _open(folder, name) as file:
-        if os.fstat(file.fileno()).st_size > _SMALL_FILE_BYTES_MAX:
+    with _open(folder, name) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size > _SMALL_FILE_BYTES_MAX:
             raise VerificationError(f"file is too large: {name}", check="LAYOUT", file=name)
-        return file.read(_SMALL_FILE_BYTES_MAX)
+        return _read(descriptor, size)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """Read as many bytes, or as there are; a read may give fewer."""
+    data = os.read(descriptor, size)
+    while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        data += more
+    return data
 
 
 @contextmanager
-def _open(folder: Path, name: str) -> Iterator[BinaryIO]:
+def _open(folder: Path, name: str) -> Iterator[int]:
     """Open a listed file, which may have become something else since it was listed."""
     try:
         descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
-            yield file
+            yield descriptor
+        finally:
+            os.close(descriptor)
     except OSError as err:
         raise VerificationError(f"cannot read {name}: {err.strerror}", check="LAYOUT", file=name) from err
 

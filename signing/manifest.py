@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from signing.encoding import canonical_json, parse_canonical_json, sha256_hex
+from signing.encoding import canonical_json, parse_json, sha256_hex
 from signing.value import Value, kept
 
 SCHEMA = "executor.manifest/v2"
@@ -124,7 +124,7 @@ def parse_manifest(data: bytes) -> Manifest:
         ValueError: Not canonical, another schema, or an entry that no manifest of ours has.
     """
     try:
-        document = parse_canonical_json(data)
+        document = parse_json(data)
         if document["schema"] != SCHEMA or set(document) != {"schema", "run_id", "files", "details"}:
             raise ValueError("not a manifest of this version")
         files = []
@@ -132,6 +132,9 @@ def parse_manifest(data: bytes) -> Manifest:
             if (item.pop("type"), item.pop("mode")) != ("file", f"{FILE_MODE:04o}"):
                 raise ValueError("a release holds regular files of one mode only")
             files.append(ManifestFile(**item))
-        return Manifest(run_id=document["run_id"], files=tuple(files), details=document["details"])
+        manifest = Manifest(run_id=document["run_id"], files=tuple(files), details=document["details"])
     except (KeyError, TypeError, AttributeError) as err:
         raise ValueError(f"malformed manifest: {err}") from err
+    if manifest.to_bytes() != data:
+        raise ValueError("manifest is not in canonical form")
+    return manifest

@@ -5,7 +5,7 @@ disk is proved from a few dozen hashes. The proofs' checks need nothing but the 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 HASH_BYTES = 32
 # (level, index): the complete subtree over leaves index * 2**level up to (index + 1) * 2**level.
@@ -78,19 +78,9 @@ def root_from_proof(leaf: bytes, *, index: int, size: int, proof: Sequence[bytes
     """
     if not 0 <= index < size:
         raise ValueError("leaf index is outside of the tree")
-    position, last, node = index, size - 1, leaf
-    for sibling in proof:
-        if last == 0:
-            raise ValueError("audit path is too long")
-        if position % 2 or position == last:
-            node = node_hash(sibling, node)
-            while position % 2 == 0 and position:
-                position, last = position >> 1, last >> 1
-        else:
-            node = node_hash(node, sibling)
-        position, last = position >> 1, last >> 1
-    if last != 0:
-        raise ValueError("audit path is too short")
+    node = leaf
+    for on_left, sibling in _climb(index, size - 1, proof):
+        node = node_hash(sibling, node) if on_left else node_hash(node, sibling)
     return node
 
 
@@ -102,30 +92,46 @@ def roots_from_consistency(proof: Sequence[bytes], *, old: int, old_root: bytes,
     """
     if not 0 < old <= new:
         raise ValueError("the older tree has from one to as many leaves as the newer one")
-    path = list(proof) if old & (old - 1) else [old_root, *proof]
     if old == new:
         if proof:
-            raise ValueError("consistency proof is too long")
+            raise ValueError("proof is too long")
         return old_root, old_root
+    path = list(proof) if old & (old - 1) else [old_root, *proof]  # a complete subtree is its own first hash
     if not path:
-        raise ValueError("consistency proof is too short")
+        raise ValueError("proof is too short")
     position, last = old - 1, new - 1
     while position % 2:
         position, last = position >> 1, last >> 1
     older = newer = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            raise ValueError("consistency proof is too long")
-        if position % 2 or position == last:
+    for on_left, sibling in _climb(position, last, path[1:]):
+        if on_left:
             older, newer = node_hash(sibling, older), node_hash(sibling, newer)
-            while position % 2 == 0 and position:
-                position, last = position >> 1, last >> 1
         else:
             newer = node_hash(newer, sibling)
-        position, last = position >> 1, last >> 1
-    if last != 0:
-        raise ValueError("consistency proof is too short")
     return older, newer
+
+
+def _climb(position: int, last: int, proof: Sequence[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """Go from a node to the root; give each sibling on the way, and whether it is on the left.
+
+    Args:
+        position: The node's place on its level.
+        last: That of the level's last node.
+        proof: The siblings.
+
+    Raises:
+        ValueError: There are too many or too few.
+    """
+    for sibling in proof:
+        if last == 0:
+            raise ValueError("proof is too long")
+        on_left = position % 2 == 1 or position == last
+        while on_left and position % 2 == 0 and position:  # the last node of an odd level goes up as it is
+            position, last = position >> 1, last >> 1
+        position, last = position >> 1, last >> 1
+        yield on_left, sibling
+    if last != 0:
+        raise ValueError("proof is too short")
 
 
 def _range_hash(read: ReadNode, start: int, end: int) -> bytes:

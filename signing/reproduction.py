@@ -4,20 +4,17 @@ They are not part of the release, which never changes: they lie in `RELEASE.repr
 time by anybody. One counts only where somebody whom the verifier named has signed it; several by one signer count once.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from signing.bundle import parse_bundle
 from signing.errors import VerificationError
 from signing.evidence import BundleVerifier, Evidence, Expectations
 from signing.layout import read_small
 from signing.manifest import BUNDLE_SUFFIX, Manifest
-from signing.statement import PREDICATE_REPRODUCTION
+from signing.statement import GOOD_RESULTS, PREDICATE_REPRODUCTION
 from signing.value import Value
 
 _FILES_MAX = 1000
-GOOD_RESULTS = ("identical", "within-tolerance")
 
 
 class Quorum(Value):
@@ -101,8 +98,4 @@ def _is_about(evidence: Evidence, manifest: Manifest, manifest_sha256: str) -> b
     statement = evidence.statement
     subjects = {f.path: f.sha256 for f in manifest.artifacts}
     same = statement.predicate_type == PREDICATE_REPRODUCTION and dict(statement.subjects) == subjects
-    return same and _manifest_of(statement.predicate) == manifest_sha256
-
-
-def _manifest_of(predicate: Mapping[str, Any]) -> object:
-    return predicate.get("manifest_sha256")
+    return same and statement.predicate.get("manifest_sha256") == manifest_sha256

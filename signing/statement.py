@@ -17,6 +17,8 @@ PREDICATE_SUMMARY = "https://slsa.dev/verification_summary/v1"
 PREDICATE_ARTIFACT = "urn:sealed-executor:artifact:v1"
 PREDICATE_RECORD = "urn:sealed-executor:record:v1"
 PREDICATE_REPRODUCTION = "urn:sealed-executor:reproduction:v1"
+# What a reproduction can come to that a verifier may accept.
+GOOD_RESULTS = ("identical", "within-tolerance")
 
 
 class Statement(Value):

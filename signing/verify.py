@@ -5,9 +5,10 @@ of the manifest (signing.chain), then the files themselves, then what the verifi
 is whole. Every function raises or returns evidence; none returns a bool.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signing.bundle import Bundle, parse_bundle
 from signing.chain import Facts, check_chain
@@ -25,9 +26,11 @@ from signing.manifest import (
     parse_manifest,
     stage_path,
 )
-from signing.reproduction import Quorum, check_reproduced
 from signing.statement import PREDICATE_ARTIFACT, PREDICATE_RELEASE
 from signing.value import Value
+
+if TYPE_CHECKING:
+    from signing.reproduction import Quorum
 
 # Each check has an id that stays what it is; a refusal names the one that failed.
 CHECKS = {
@@ -73,7 +76,7 @@ class Demands(Value):
     image_sha256: str | None = None
     policy_sha256: str | None = None
     profile: str | None = None
-    reproduced: Quorum | None = None
+    reproduced: "Quorum | None" = None
     exact_modes: bool = True
 
 
@@ -105,7 +108,7 @@ NO_DEMANDS = Demands()
 
 
 def verify_release(
-    folder: Path, expect: Expectations, demands: Demands = NO_DEMANDS, *, hashed: Mapping[str, str] | None = None
+    folder: Path, expect: Expectations, demands: Demands = NO_DEMANDS, *, hashed: Collection[str] = ()
 ) -> Verified:
     """Verify a whole release directory.
 
@@ -113,7 +116,7 @@ def verify_release(
         folder: The release.
         expect: Who must have signed.
         demands: What it must be, beyond whole.
-        hashed: sha256 by path of files whose bytes the caller has just hashed itself, which are not read again.
+        hashed: Paths of files that the caller made, and has just hashed and found as it listed them: not read again.
 
     Raises:
         VerificationError: Some check does not hold; it names the check and the file.
@@ -134,9 +137,13 @@ def verify_release(
     _check_own_bundles(folder, verifier, manifest, manifest_sha256, release.signer)
     if read_small(folder, CHECKSUMS) != manifest.checksums():
         raise VerificationError(f"{CHECKSUMS} differs from the manifest", check="CHECKSUMS", file=CHECKSUMS)
-    _check_bytes(folder, manifest, hashed or {})
+    check_digests(folder, tuple(item for item in manifest.files if item.path not in hashed))
     _check_demands(facts, demands)
-    reproduced = check_reproduced(folder, manifest, manifest_sha256, demands.reproduced) if demands.reproduced else ()
+    reproduced: tuple[str, ...] = ()
+    if demands.reproduced is not None:
+        from signing.reproduction import check_reproduced
+
+        reproduced = check_reproduced(folder, manifest, manifest_sha256, demands.reproduced)
     not_made = _not_made(demands, by_key=release.signed_at is None)
     return Verified(
         manifest=manifest,
@@ -196,13 +203,6 @@ def _check_own_bundles(
 def artifact_claim(item: ManifestFile, *, run_id: str, manifest_sha256: str) -> dict[str, object]:
     """Return the predicate of an artifact's own statement, which binds it to its release."""
     return {"run_id": run_id, "role": item.role, "size": item.size, "manifest_sha256": manifest_sha256}
-
-
-def _check_bytes(folder: Path, manifest: Manifest, hashed: Mapping[str, str]) -> None:
-    for item in manifest.files:
-        if hashed.get(item.path, item.sha256) != item.sha256:
-            raise VerificationError(f"file is not what the manifest says: {item.path}", check="DIGEST", file=item.path)
-    check_digests(folder, tuple(item for item in manifest.files if item.path not in hashed))
 
 
 def _check_demands(facts: Facts, demands: Demands) -> None:

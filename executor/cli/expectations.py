@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor.errors import RequestError
 from signing.evidence import Expectations
@@ -16,9 +16,11 @@ from signing.expect import (
     load_verification_policy,
 )
 from signing.pem import expect_keys
-from signing.reproduction import GOOD_RESULTS, Quorum
-from signing.trust import load_trust_root
+from signing.statement import GOOD_RESULTS
 from signing.verify import NO_DEMANDS, Demands
+
+if TYPE_CHECKING:
+    from signing.reproduction import Quorum
 
 _WHO = ("trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern", "key")
 _WHAT = ("builder", "builder_pattern", "image", "policy_digest", "profile", "require", "accept", "modes")
@@ -79,6 +81,8 @@ def _signer(args: argparse.Namespace, named: dict[str, Any]) -> Expectations:
     for name in ("identity", "issuer"):  # before any file is looked at
         expected(f"--{name}", who.get(name), who.get(f"{name}_pattern"))
     if args.trust_root is not None:
+        from signing.trust import load_trust_root  # whoever expects a key starts without it
+
         return expected_signer(load_trust_root(args.trust_root), **who)
     if who:
         raise ValueError("--identity and --issuer need --trust-root: whose word counts on them?")
@@ -103,7 +107,7 @@ def _demands(args: argparse.Namespace, signer: Expectations) -> Demands:
     )
 
 
-def _quorum(args: argparse.Namespace, signer: Expectations) -> Quorum | None:
+def _quorum(args: argparse.Namespace, signer: Expectations) -> "Quorum | None":
     if args.require is None:
         if args.accept is not None:
             raise ValueError("--accept goes with --require reproduced")
@@ -111,5 +115,7 @@ def _quorum(args: argparse.Namespace, signer: Expectations) -> Quorum | None:
     what, _, count = args.require.partition("=")
     if what != "reproduced" or not (count or "1").isdigit():
         raise ValueError(f"--require knows reproduced and reproduced=N: {args.require!r}")
+    from signing.reproduction import Quorum
+
     accept = GOOD_RESULTS if args.accept == GOOD_RESULTS[1] else GOOD_RESULTS[:1]
     return Quorum(threshold=int(count or "1"), among=(signer,), accept=accept)

@@ -6,16 +6,17 @@ Whom to expect is said by options, by a policy file, or by nothing: then it is w
 import argparse
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from executor.cli.expectations import add_demand_arguments, add_signer_arguments, policy_of
 from executor.errors import RequestError
-from signing.errors import VerificationError
 from signing.evidence import Evidence
-from signing.expect import VerificationPolicy, verify_by_policy
+from signing.expect import under_one_of, verify_by_policy
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, own_bundle_path
-from signing.record import VerifiedRecord, verify_record
-from signing.verify import CHECKS, NOT_CHECKED, Verified, verify_artifact
+from signing.verify import CHECKS, NO_DEMANDS, NOT_CHECKED, Verified, verify_artifact
+
+if TYPE_CHECKING:
+    from signing.record import VerifiedRecord
 
 SCHEMA = "executor.verification/v1"
 _NO_TIME = "at a time that nobody vouches for"
@@ -39,17 +40,24 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     if args.bundle is not None and args.artifact is None:
         raise RequestError("--bundle goes with --artifact")
     policy = policy_of(args)
+    if args.release is None and policy.demands != NO_DEMANDS:  # which would otherwise go unheeded
+        raise RequestError(
+            "what is demanded is demanded of a release: its builder, image, policy, reproductions or modes",
+            hint="verify the whole release, or say only who must have signed",
+        )
     if args.release is not None:
         verified = verify_by_policy(args.release, policy)
         _print(out, args, _release_wire(args.release, verified), _release_lines(args.release, verified))
         return 0
     if args.artifact is not None:
         bundle = args.bundle or _bundle_of(args.artifact)
-        evidence = _first(policy, lambda signer: verify_artifact(args.artifact, bundle, signer))
+        evidence = under_one_of(policy.signers, lambda signer: verify_artifact(args.artifact, bundle, signer))
         wire = _artifact_wire(args.artifact, bundle, evidence)
         _print(out, args, wire, [f"verified: {args.artifact} ({_signed(wire)})"])
         return 0
-    record = _first(policy, lambda signer: verify_record(args.record, signer))
+    from signing.record import verify_record  # most verify releases
+
+    record = under_one_of(policy.signers, lambda signer: verify_record(args.record, signer))
     wire = _record_wire(args.record, record)
     said = f"verified: {args.record} ({record.status}: {' -> '.join(record.stages)} -> record, {_signed(wire)})"
     _print(out, args, wire, [said])
@@ -70,18 +78,6 @@ def _bundle_of(artifact: Path) -> Path:
     raise RequestError(f"no bundle of its own is found for {artifact}", hint="name it with --bundle")
 
 
-def _first(policy: VerificationPolicy, verify: Any) -> Any:
-    """Return what holds under the first of the signers whose it is."""
-    error: VerificationError | None = None
-    for signer in policy.signers:
-        try:
-            return verify(signer)
-        except VerificationError as err:
-            error = error or err
-    assert error is not None, "a policy names at least one signer"
-    raise error
-
-
 def _print(out: TextIO, args: argparse.Namespace, wire: dict[str, Any], lines: list[str]) -> None:
     out.write((json.dumps(wire, indent=2) if args.json else "\n".join(lines)) + "\n")
 
@@ -90,9 +86,7 @@ def _release_lines(folder: Path, verified: Verified) -> list[str]:
     lines = [f"ok    {name:<12} {CHECKS[name]}" for name in verified.made]
     lines += [f"      {name:<12} not checked: {why}" for name, why in verified.not_made.items()]
     lines += [f"      not checked: {text}" for text in NOT_CHECKED]
-    signed = (
-        f"{verified.signed_at:%Y-%m-%d %H:%M:%S} UTC" if verified.signed_at else "at a time that nobody vouches for"
-    )
+    signed = f"{verified.signed_at:%Y-%m-%d %H:%M:%S} UTC" if verified.signed_at else _NO_TIME
     return [*lines, f"verified: {folder} ({len(verified.manifest.files)} files, signed {signed})"]
 
 
@@ -124,7 +118,7 @@ def _artifact_wire(file: Path, bundle: Path, evidence: Evidence) -> dict[str, An
     }
 
 
-def _record_wire(folder: Path, record: VerifiedRecord) -> dict[str, Any]:
+def _record_wire(folder: Path, record: "VerifiedRecord") -> dict[str, Any]:
     return _verified_wire(record.signed_at, None) | {
         "record": str(folder),
         "run_id": record.run_id,

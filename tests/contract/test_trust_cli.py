@@ -188,6 +188,20 @@ def test_one_artifact_is_verified_with_its_bundle_wherever_they_lie(tmp_path: Pa
     assert (refused.returncode, json.loads(refused.stdout)["error"]["check"]) == (23, "STATEMENT")
 
 
+@pytest.mark.parametrize("demand", [["--profile", "standard"], ["--require", "reproduced"], ["--modes", "executable"]])
+def test_what_is_demanded_of_releases_cannot_go_unheeded_on_less(
+    release: Path, exported: Path, demand: list[str], tmp_path: Path
+) -> None:
+    artifact, known = str(release / "artifacts/a.txt"), ["--trust-root", str(exported)]
+    assert executor("verify", "--artifact", artifact, *known).returncode == 0
+    for less in (["--artifact", artifact], ["--record", str(tmp_path)]):
+        refused = executor("verify", *less, *known, *demand)
+        assert (refused.returncode, "demanded of a release" in refused.stderr) == (21, True)
+    (tmp_path / "policy.toml").write_text(POLICY_FILE.replace('[[signer]]\nkey = "strange.pem"\n', ""))
+    refused = executor("verify", "--artifact", artifact, "--policy", str(tmp_path / "policy.toml"))
+    assert (refused.returncode, "demanded of a release" in refused.stderr) == (21, True)
+
+
 @pytest.mark.parametrize("arguments", [(), ("a", "--artifact", "b"), ("a", "--bundle", "b")])
 def test_one_thing_is_verified_at_a_time(arguments: tuple[str, ...]) -> None:
     assert executor("verify", *arguments).returncode == 21

@@ -19,6 +19,7 @@ from signing.errors import SigningError, VerificationError
         (errors.ImageMismatchError("x"), Exit.IMAGE_MISMATCH),
         (LockError("x"), Exit.IMAGE_MISMATCH),
         (errors.Cancelled("x"), Exit.CANCELLED),
+        (errors.JobError("x"), Exit.JOB_FAILED),
         (errors.HostError("x"), Exit.HOST_RETRYABLE),
         (errors.UnsupportedError("x"), Exit.HOST_PERMANENT),
         (SigningError("x"), Exit.SIGNING_FAILED),
