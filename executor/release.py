@@ -156,8 +156,8 @@ def withdraw(target: Path, run_id: str) -> None:
 
 
 def _stage(approved: Approved, content: ReleaseContent, documents: Mapping[str, bytes], staging: Path) -> Manifest:
-    for folder in sorted({(staging / ARTIFACTS / a.name).parent for a in approved.artifacts}):
-        _make_folder(folder)
+    for folder in sorted({a.name.rpartition("/")[0] for a in approved.artifacts}):
+        _make_folder(staging / ARTIFACTS / folder)
     place = f"{staging}/{ARTIFACTS}"
     for_each(lambda a: _stage_artifact(a, f"{place}/{a.name}"), approved.artifacts, size=lambda a: a.size)
     files = [

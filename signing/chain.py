@@ -91,9 +91,10 @@ def check_chain(found: Mapping[str, Evidence], manifest: Manifest, manifest_sha2
     Raises:
         VerificationError: They are not; it names the check and the statement.
     """
+    subjects = _subjects(manifest, manifest_sha256)
     for stage in STAGES:
         try:
-            _check_stage(stage, found, manifest, manifest_sha256)
+            _check_stage(stage, found, subjects, manifest.run_id)
         except (KeyError, TypeError, AttributeError, ValueError) as err:
             raise _fail("CHAIN", stage, f"lacks something, or holds it twice: {err}") from err
     signers = {evidence.signer for evidence in found.values()}
@@ -105,31 +106,34 @@ def check_chain(found: Mapping[str, Evidence], manifest: Manifest, manifest_sha2
         raise VerificationError(f"chain does not agree with itself: {err}", check="CHAIN") from err
 
 
-def _check_stage(stage: str, found: Mapping[str, Evidence], manifest: Manifest, manifest_sha256: str) -> None:
+def _check_stage(
+    stage: str, found: Mapping[str, Evidence], subjects: Mapping[str, Mapping[str, str]], run_id: str
+) -> None:
     statement = found[stage].statement
     if statement.predicate_type != PREDICATE_OF[stage]:
         raise _fail("STATEMENT", stage, "is of another kind")
-    if dict(statement.subjects) != _subjects(stage, manifest, manifest_sha256):
+    if dict(statement.subjects) != subjects[stage]:
         raise _fail("STATEMENT", stage, "is about other files than the manifest's")
-    if run_id_in(stage, statement.predicate) != manifest.run_id:
+    if run_id_in(stage, statement.predicate) != run_id:
         raise _fail("CHAIN", stage, "is of another run")
     wanted = {name: found[name].payload_sha256 for name in PARENTS_OF[stage]}
     if parents_in(stage, statement.predicate) != wanted:
         raise _fail("CHAIN", stage, "does not name the statements before it")
 
 
-def _subjects(stage: str, manifest: Manifest, manifest_sha256: str) -> dict[str, str]:
+def _subjects(manifest: Manifest, manifest_sha256: str) -> dict[str, dict[str, str]]:
+    """Return what each stage's statement must be about."""
     files = {f.path: f.sha256 for f in manifest.files}
     artifacts = {f.path: f.sha256 for f in manifest.artifacts}
-    if stage == "request":
-        return {PLAN: files[PLAN]}
-    if stage == "sandbox":
-        return artifacts
-    if stage == "decision":
-        return artifacts | {DECISION: files[DECISION]}
-    if stage == "summary":
-        return artifacts | {MANIFEST: manifest_sha256}
-    return files | {MANIFEST: manifest_sha256}
+    everything = files | {MANIFEST: manifest_sha256}
+    return {
+        "request": {PLAN: files.get(PLAN, "")},
+        "sandbox": artifacts,
+        "decision": artifacts | {DECISION: files.get(DECISION, "")},
+        "provenance": everything,
+        "release": everything,
+        "summary": artifacts | {MANIFEST: manifest_sha256},
+    }
 
 
 def parents_in(stage: str, predicate: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,7 @@ PLAN = "plan.json"
 DECISION = "decision.json"
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
+_MODE = f"{FILE_MODE:04o}"
 # So many artifacts have a bundle of their own each; more would cost more to sign than to hash, and the release's own
 # statement names each of them as well.
 OWN_BUNDLES_MAX = 64
@@ -27,7 +28,6 @@ OWN_BUNDLES_MAX = 64
 STAGES = ("request", "sandbox", "decision", "provenance", "release", "summary")
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _HEX = re.compile(r"[0-9a-f]{64}")
-_FIELDS = ("path", "size", "sha256", "media_type", "role")
 
 
 class ManifestFile(Value):
@@ -80,7 +80,15 @@ class Manifest(Value):
 
     def _make_bytes(self) -> bytes:
         files = [
-            {"type": "file", "mode": f"{FILE_MODE:04o}"} | {name: getattr(f, name) for name in _FIELDS}
+            {
+                "type": "file",
+                "mode": _MODE,
+                "path": f.path,
+                "size": f.size,
+                "sha256": f.sha256,
+                "media_type": f.media_type,
+                "role": f.role,
+            }
             for f in self.files
         ]
         return canonical_json({"schema": SCHEMA, "run_id": self.run_id, "files": files, "details": self.details})
@@ -129,7 +137,7 @@ def parse_manifest(data: bytes) -> Manifest:
             raise ValueError("not a manifest of this version")
         files = []
         for item in document["files"]:
-            if (item.pop("type"), item.pop("mode")) != ("file", f"{FILE_MODE:04o}"):
+            if (item.pop("type"), item.pop("mode")) != ("file", _MODE):
                 raise ValueError("a release holds regular files of one mode only")
             files.append(ManifestFile(**item))
         manifest = Manifest(run_id=document["run_id"], files=tuple(files), details=document["details"])

@@ -68,6 +68,7 @@ class Quarantine:
         self._received = 0
         self._open: _OpenArtifact | None = None
         self.artifacts: list[Artifact] = []
+        self._received_names: set[str] = set()
 
     @property
     def bytes_received(self) -> int:
@@ -86,7 +87,7 @@ class Quarantine:
             raise JobError("an output began inside another")
         if not isinstance(name, str) or name not in self._declared:
             raise JobError(f"output is not declared in the job: {str(name)[:120]!r}")
-        if any(a.name == name for a in self.artifacts):
+        if name in self._received_names:
             raise JobError(f"output was sent twice: {name!r}")
         if role != self._declared[name]:
             raise JobError(f"output {name!r} was declared with role {self._declared[name]!r}")
@@ -122,6 +123,7 @@ class Quarantine:
         artifact = self._open.finish(message.get("sha256"))
         self._open = None
         self.artifacts.append(artifact)
+        self._received_names.add(artifact.name)
         return artifact
 
     def close(self) -> None:

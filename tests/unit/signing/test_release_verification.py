@@ -7,16 +7,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from signing.encoding import sha256_hex
 from signing.errors import VerificationError
 from signing.evidence import Expectations
 from signing.local import open_or_create
+from signing.manifest import CHECKSUMS, MANIFEST, parse_manifest, stage_path
 from signing.trust import Authority, TrustedLog, Window
 from signing.value import replaced
 from signing.verify import verify_release
 from tests.unit.signing.conftest import Signed, make_release
+from tests.unit.signing.forging import sign_chain_anew
 
 
 def files(folder: Path) -> list[str]:
@@ -158,6 +162,27 @@ def test_another_trust_domain_is_not_believed(signed: Signed, tmp_path: Path) ->
     foreign = open_or_create(tmp_path / "foreign", now=datetime.now(UTC)).expectations()
     assert refusal(signed, foreign).check == "CERTIFICATE"
     assert refusal(signed, replaced(foreign, trust=signed.expect.trust)).check == "IDENTITY"
+
+
+@pytest.mark.parametrize(("left_out", "stage"), [("plan.json", "request"), ("decision.json", "decision")])
+def test_a_release_without_its_plan_or_decision_is_refused_though_rightly_signed(
+    signed: Signed, left_out: str, stage: str
+) -> None:
+    manifest = parse_manifest((signed.folder / MANIFEST).read_bytes())
+    manifest = replaced(manifest, files=tuple(f for f in manifest.files if f.path != left_out))
+    (signed.folder / left_out).unlink()
+    (signed.folder / MANIFEST).write_bytes(manifest.to_bytes())
+    (signed.folder / CHECKSUMS).write_bytes(manifest.checksums())
+
+    def leave_out(statement: dict[str, Any]) -> None:
+        kept = [s for s in statement["subject"] if s["name"] not in (left_out, MANIFEST)]
+        own = {"name": MANIFEST, "digest": {"sha256": sha256_hex(manifest.to_bytes())}}
+        statement["subject"] = sorted([*kept, own], key=lambda s: s["name"])
+
+    edits = dict.fromkeys(("provenance", "release", "summary"), leave_out)
+    sign_chain_anew(signed.folder, signed.domain, edits)
+    refused = refusal(signed)
+    assert (refused.check, refused.file) == ("STATEMENT", stage_path(stage))
 
 
 @pytest.mark.parametrize("field", ["subject", "issuer"])
