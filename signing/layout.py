@@ -1,6 +1,5 @@
 """What lies in a release directory: names, types, modes and bytes, read without following or trusting anything."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from signing.encoding import sha256_hex
 from signing.errors import VerificationError
 from signing.manifest import FILE_MODE, FOLDER_MODE, Manifest, ManifestFile
 from signing.value import Value
@@ -143,7 +143,9 @@ def hash_file(folder: Path, name: str, *, size: int | None) -> str:
 def hash_descriptor(descriptor: int, size: int) -> str:
     """Return the sha256 in hex of what a file holds from here on, of at most `size` bytes of it."""
     if size <= _CHUNK:  # a buffer would cost more than the file
-        return hashlib.sha256(_read(descriptor, size)).hexdigest()
+        return sha256_hex(_read(descriptor, size))
+    import hashlib  # which lets other threads run; not loaded where a release is small
+
     digest, left, buffer = hashlib.sha256(), size, memoryview(bytearray(_CHUNK))
     while left and (count := os.readv(descriptor, [buffer[: min(_CHUNK, left)]])):
         digest.update(buffer[:count])

@@ -14,8 +14,6 @@ from typing import NoReturn, TextIO
 
 from executor import __version__
 from executor.errors import RequestError
-from executor.exits import Exit
-from executor.report import failure_wire, render_error, status_of
 
 # Subcommand to its one-line help. The module of the same name under executor.cli does the rest.
 COMMANDS = {
@@ -63,7 +61,9 @@ def _parser(arguments: Sequence[str], out: TextIO) -> argparse.ArgumentParser:
         dest="command", required=True, metavar="COMMAND", parser_class=Parser, prog="executor"
     )
     asked = next((a for a in arguments if not a.startswith("-")), None)
-    for name, text in COMMANDS.items():
+    first = arguments[0] if arguments else None
+    # Whoever names a command first asks for no list of them, and need not wait until there is one.
+    for name, text in ({first: COMMANDS[first]} if first in COMMANDS else COMMANDS).items():
         description = text[0].upper() + text[1:] + "."
         command = commands.add_parser(name, help=text, description=description, formatter_class=_Help)
         command.add_argument("--json", action="store_true", help="print one JSON object, on failure too")
@@ -87,6 +87,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(error: BaseException, out: TextIO, *, as_json: bool) -> int:
+    from executor.exits import Exit  # what succeeds starts without them
+    from executor.report import failure_wire, render_error, status_of
+
     status = status_of(error)
     if status[1] is Exit.INTERNAL:
         import traceback  # nobody else waits for it
