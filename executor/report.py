@@ -15,9 +15,10 @@ from executor.errors import (
     UnsupportedError,
 )
 from executor.exits import Exit
+from executor.text import printable
 from images.errors import ImageError, SourceError, StoreError
 from policy.errors import PolicyError
-from signing.errors import SigningError, VerificationError
+from signing.errors import SigningError, TrustRequestError, VerificationError
 
 RESULT_SCHEMA = "executor.result/v1"
 ERROR_SCHEMA = "executor.error/v1"
@@ -35,6 +36,7 @@ _STATUS: tuple[tuple[type[BaseException], str, Exit], ...] = (
     (Cancelled, "cancelled", Exit.CANCELLED),
     (UnsupportedError, "host_fault", Exit.HOST_PERMANENT),
     (HostError, "host_fault", Exit.HOST_RETRYABLE),
+    (TrustRequestError, "invalid_request", Exit.INVALID_REQUEST),
     (VerificationError, "verification_failed", Exit.VERIFICATION_FAILED),
     (SigningError, "signing_failed", Exit.SIGNING_FAILED),
     (KeyboardInterrupt, "interrupted", Exit.INTERRUPTED),
@@ -81,16 +83,17 @@ def failure_wire(error: BaseException) -> dict[str, Any]:
 
 
 def render_error(error: BaseException) -> str:
-    """Return an error for people: what happened, the chain of causes, and what to do."""
+    """Return an error for people: the check that failed, what happened, the chain of causes, and what to do."""
     wire = error_wire(error)
-    lines = [f"error: {wire['message']}"]
+    check = f"{wire['check']}: " if "check" in wire else ""
+    lines = [f"error: {check}{printable(wire['message'])}"]
     cause, depth = error.__cause__, 0
     while cause is not None and depth < _CAUSES_MAX:
         depth += 1
         text = str(getattr(cause, "message", "") or cause).strip()
         if text and text not in lines[0]:
-            lines.append(f"  cause: {' '.join(text.split())[:300]}")
+            lines.append(f"  cause: {printable(' '.join(text.split())[:300])}")
         cause = cause.__cause__
     if wire["hint"]:
-        lines += ["", f"hint: {wire['hint']}"]
+        lines += ["", f"hint: {printable(wire['hint'])}"]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 
 from executor import __version__
 from executor.canonical import digest_of
-from signing.chain import PARENTS_OF, PREDICATE_OF, input_attestation, parent, run_uri
+from signing.chain import PARENTS_OF, PREDICATE_OF, input_attestation, parent, profile_uri, run_uri, verified_level
 from signing.encoding import canonical_json, sha256_hex
 from signing.manifest import ARTIFACTS, DECISION, PLAN
 from signing.statement import Statement
@@ -47,13 +47,13 @@ def summary(record: Mapping[str, Any], chain: Chain, *, subjects: Mapping[str, s
         verified: When.
     """
     decision = record["decision"]
-    level = f"SEALED_EXECUTOR_PROFILE_{decision['profile'].upper().replace('-', '_')}"
+    level = verified_level(decision["profile"])
     predicate = {
         "verifier": {"id": VERIFIER_ID, "version": {"sealed-executor": __version__}},
         "timeVerified": stamp(verified),
         "resourceUri": run_uri(record["run_id"]),
         "policy": {
-            "uri": f"urn:sealed-executor:profile:{decision['profile']}",
+            "uri": profile_uri(decision["profile"]),
             "digest": {"sha256": decision["policy_sha256"]},
         },
         "inputAttestations": [input_attestation(statement) for statement in chain.values()],

@@ -139,10 +139,12 @@ def _entry(entry: Any) -> LogEntry:
     )
 
 
-def _integer(text: str) -> int:
-    """Parse a number that a clock can show and a tree can hold."""
+def _integer(text: Any) -> int:
+    """Parse a number that a clock can show and a tree can hold, from the string that protobuf's JSON form has it in."""
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit():
+        raise ValueError(f"not a whole number in a string: {str(text)[:40]!r}")
     value = int(text)
-    if not 0 <= value <= _INTEGER_MAX:
+    if value > _INTEGER_MAX:
         raise ValueError(f"number is out of range: {value}")
     return value
 

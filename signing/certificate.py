@@ -27,6 +27,7 @@ _DIGITAL_SIGNATURE = b"\x07\x80"
 _EXTENSIONS_TAG, _VERSION_TAG, _EMAIL_TAG, _URI_TAG = 0xA3, 0xA0, 0x81, 0x86
 _KEY_IDENTIFIER_TAG = 0x80
 _SHA256_ECDSA = b"\x04\x03"  # TLS 1.2 hash and signature algorithm numbers
+_CERTIFICATE_BYTES_MAX = 1 << 14  # Fulcio's have about 700 bytes
 _MILLISECONDS_MAX = 253_402_300_799_000  # the last second of the year 9999
 _SCT_SLACK = timedelta(minutes=1)
 
@@ -88,8 +89,10 @@ def parse_certificate(data: bytes) -> Certificate:
     """Parse a DER certificate.
 
     Raises:
-        ValueError: It is malformed, of another version, or has a key or a signature of another kind.
+        ValueError: It is malformed, too large, of another version, or has a key or a signature of another kind.
     """
+    if len(data) > _CERTIFICATE_BYTES_MAX:
+        raise ValueError("certificate is too large")
     tbs, algorithm, signature = der.read(data, der.SEQUENCE).children()
     fields = der.expect(tbs, der.SEQUENCE).children()
     if len(fields) != 8:

@@ -17,7 +17,7 @@ from signing.encoding import canonical_json, encode_base64, pae, parse_canonical
 from signing.errors import VerificationError
 from signing.note import parse_checkpoint
 from signing.statement import PAYLOAD_TYPE
-from signing.trust import Authority, TrustedLog, TrustRoot
+from signing.trust import Authority, TrustRoot
 from signing.value import Value
 
 
@@ -26,8 +26,6 @@ class _Certified(Value):
 
     leaf: x509.Certificate
     authority: Authority
-    sct: x509.SCT
-    log: TrustedLog
 
 
 class CertificateVerifier:
@@ -35,12 +33,16 @@ class CertificateVerifier:
 
     Args:
         trust: Whose word counts.
+
+    Attributes:
+        unknown_closed: Whether an entry was of a closed log of which the trust root does not say what it held.
     """
 
     def __init__(self, trust: TrustRoot) -> None:
         self._trust = trust
         self._certified: dict[bytes, _Certified] = {}
         self._checkpoints: set[tuple[bytes, str]] = set()
+        self.unknown_closed = False
 
     def verify(self, bundle: Bundle, signer: ByCertificate, *, file: str) -> tuple[tuple[str, str], datetime]:
         """Verify a signature by a certificate.
@@ -87,16 +89,15 @@ class CertificateVerifier:
             _check_promise(entry, log.key)
         except ValueError as err:
             raise VerificationError(f"{err}: {file}", check="LOG", file=file) from err
+        self.unknown_closed |= log.window.end is not None and log.leaves is None
         if not log.holds(entry.leaf, leaf):
             raise VerificationError(
                 f"entry is not one that the log had when it was closed: {file}", check="REVOKED", file=file
             )
 
     def _check_checkpoint(self, entry: LogEntry, key: PublicKey) -> None:
-        if (entry.log_id, entry.checkpoint) in self._checkpoints:
-            checkpoint = parse_checkpoint(entry.checkpoint)
-        else:
-            checkpoint = parse_checkpoint(entry.checkpoint)
+        checkpoint = parse_checkpoint(entry.checkpoint)
+        if (entry.log_id, entry.checkpoint) not in self._checkpoints:
             _signed(key, checkpoint.signature, checkpoint.text.encode(), "checkpoint's signature does not hold")
             self._checkpoints.add((entry.log_id, entry.checkpoint))
         if (checkpoint.size, checkpoint.root, checkpoint.key_hint) != (entry.size, entry.root, entry.log_id[:4]):
@@ -136,7 +137,7 @@ def _certify(raw: bytes, trust: TrustRoot) -> _Certified:
     if log is None or not log.window.covers(sct.moment):
         raise ValueError("certificate was logged by no trusted certificate log")
     x509.check_sct(leaf, authority.chain[0], sct, log.key)
-    return _Certified(leaf=leaf, authority=authority, sct=sct, log=log)
+    return _Certified(leaf=leaf, authority=authority)
 
 
 def _issued_by(leaf: x509.Certificate, authority: Authority) -> bool:

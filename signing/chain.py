@@ -13,7 +13,7 @@ from typing import Any
 from signing.encoding import canonical_json, sha256_hex
 from signing.errors import VerificationError
 from signing.evidence import Evidence
-from signing.manifest import DECISION, MANIFEST, PLAN, STAGES, Manifest, stage_path
+from signing.manifest import ARTIFACTS, DECISION, MANIFEST, PLAN, STAGES, Manifest, stage_path
 from signing.statement import (
     PREDICATE_DECISION,
     PREDICATE_PROVENANCE,
@@ -42,7 +42,9 @@ PARENTS_OF = {
     "release": ("provenance",),
     "summary": ("request", "sandbox", "decision", "provenance", "release"),
 }
+_STAGE_OF = {kind: stage for stage, kind in PREDICATE_OF.items()}
 _PREFIX = "statement/"
+_PROFILE = "urn:sealed-executor:profile:"
 
 
 class Facts(Value):
@@ -68,6 +70,16 @@ class Facts(Value):
 def run_uri(run_id: str) -> str:
     """Return the resource that a verification summary is about."""
     return f"urn:sealed-executor:run:{run_id}"
+
+
+def profile_uri(profile: str) -> str:
+    """Return how a verification summary names the policy that it is by."""
+    return f"{_PROFILE}{profile}"
+
+
+def verified_level(profile: str) -> str:
+    """Return the level of a verification summary: that a profile's policy allowed it. A word of our own, not SLSA's."""
+    return f"SEALED_EXECUTOR_PROFILE_{profile.upper().replace('-', '_')}"
 
 
 def parent(stage: str, statement: Statement) -> dict[str, Any]:
@@ -143,7 +155,7 @@ def parents_in(stage: str, predicate: Mapping[str, Any]) -> dict[str, str]:
         ValueError: One stands twice.
     """
     if stage == "summary":
-        named = [(_stage_of(item["uri"]), item["digest"]["sha256"]) for item in predicate["inputAttestations"]]
+        named = [(_STAGE_OF[item["uri"]], item["digest"]["sha256"]) for item in predicate["inputAttestations"]]
     else:
         if stage == "provenance":
             listed = predicate["buildDefinition"]["resolvedDependencies"] + predicate["runDetails"]["byproducts"]
@@ -156,10 +168,6 @@ def parents_in(stage: str, predicate: Mapping[str, Any]) -> dict[str, str]:
     if len(dict(named)) != len(named):
         raise ValueError("a parent is named twice")
     return dict(named)
-
-
-def _stage_of(predicate_type: str) -> str:
-    return next(stage for stage, kind in PREDICATE_OF.items() if kind == predicate_type)
 
 
 def run_id_in(stage: str, predicate: Mapping[str, Any]) -> str:
@@ -179,19 +187,27 @@ def _agreed_facts(found: Mapping[str, Evidence], manifest: Manifest) -> Facts:
     """
     said = {stage: found[stage].statement.predicate for stage in STAGES}
     files = {f.path: f.sha256 for f in manifest.files}
-    decision = said["decision"]["decision"]
+    artifacts = {f.path: f.sha256 for f in manifest.artifacts}
+    decision, summary = said["decision"]["decision"], said["summary"]
     if sha256_hex(canonical_json(decision)) != files[DECISION]:
         raise _fail("CHAIN", "decision", f"is not {DECISION}")
-    if decision["allowed"] is not True or said["summary"]["verificationResult"] != "PASSED":
+    if decision["allowed"] is not True or summary["verificationResult"] != "PASSED":
         raise _fail("CHAIN", "decision", "does not allow the release")
+    if {f"{ARTIFACTS}/{name}": digest for name, digest in decision["artifacts"].items()} != artifacts:
+        raise _fail("CHAIN", "decision", "was made on other artifacts")
+    if summary["verifiedLevels"] != [verified_level(decision["profile"])]:
+        raise _fail("CHAIN", "summary", "says more than was verified")
     definition = said["provenance"]["buildDefinition"]
-    digests = {d["name"]: d["digest"]["sha256"] for d in definition["resolvedDependencies"]}
+    dependencies = definition["resolvedDependencies"]
+    digests = {d["name"]: d["digest"]["sha256"] for d in dependencies}
+    if len(digests) != len(dependencies):
+        raise _fail("CHAIN", "provenance", "names a dependency twice")
     request = said["request"]
     policies = {
         (request["policy"]["profile"], request["policy"]["sha256"]),
         (decision["profile"], decision["policy_sha256"]),
         (definition["externalParameters"]["policy"]["profile"], digests["policy"]),
-        (decision["profile"], said["summary"]["policy"]["digest"]["sha256"]),
+        (summary["policy"]["uri"].removeprefix(_PROFILE), summary["policy"]["digest"]["sha256"]),
     }
     plans = {files[PLAN], decision["plan_sha256"]}
     images = {request["image"]["id"], f"sha256:{digests['image']}"}

@@ -12,6 +12,7 @@ BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x01, 0x02, 0x03, 0x04, 0x06
 UTF8_STRING, PRINTABLE_STRING, UTC_TIME, GENERALIZED_TIME = 0x0C, 0x13, 0x17, 0x18
 SEQUENCE, SET = 0x30, 0x31
 _LENGTH_BYTES_MAX = 4
+_OID_BYTES_MAX = 64  # reading one takes time by the square of its length
 
 
 class Element:
@@ -67,7 +68,7 @@ def expect(element: Element, tag: int) -> Element:
 def oid(element: Element) -> str:
     """Return an object identifier in dotted form."""
     content = expect(element, OID).content
-    if not content or content[-1] & 0x80:
+    if not content or content[-1] & 0x80 or len(content) > _OID_BYTES_MAX:
         raise ValueError("DER object identifier is malformed")
     numbers, value, fresh = [], 0, True
     for byte in content:

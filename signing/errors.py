@@ -2,6 +2,7 @@
 
 SigningError
 ├── TrustDomainError     the local trust domain cannot be made, read or used
+├── TrustRequestError    what is asked of it cannot be done as it is asked
 └── VerificationError    evidence does not hold; names the check and the file
 """
 
@@ -29,6 +30,12 @@ class TrustDomainError(SigningError):
     """The local trust domain cannot be made, read or used."""
 
     code = "E-TRUST-DOMAIN"
+
+
+class TrustRequestError(SigningError):
+    """What is asked of those who sign makes no sense: no such epoch, no such key, another mode already."""
+
+    code = "E-TRUST-REQUEST"
 
 
 class VerificationError(SigningError):

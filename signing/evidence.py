@@ -69,6 +69,11 @@ class BundleVerifier:
         self._expect = expect
         self._certificates: CertificateVerifier | None = None
 
+    @property
+    def unknown_closed(self) -> bool:
+        """Whether a bundle's entry was of a closed log of which the trust root does not say what it held."""
+        return self._certificates is not None and self._certificates.unknown_closed
+
     def verify(self, bundle: Bundle, *, file: str) -> Evidence:
         """Verify one bundle.
 
@@ -84,9 +89,9 @@ class BundleVerifier:
         else:
             named, logged_at = self._by_certificate(file).verify(bundle, bundle.signer, file=file)
             if not matches(self._expect.subject, named[0]):
-                raise _somebody_else(f"signed by somebody else than {shown(self._expect.subject)}", file)
+                raise _somebody_else(f"signed by {named[0]}, not by {shown(self._expect.subject)}", file)
             if not matches(self._expect.issuer, named[1]):
-                raise _somebody_else(f"identity is from another issuer than {shown(self._expect.issuer)}", file)
+                raise _somebody_else(f"identity is from {named[1]}, not from {shown(self._expect.issuer)}", file)
             signer, signed_at = named, logged_at
         try:
             statement = parse_statement(bundle.payload)
@@ -108,7 +113,7 @@ class BundleVerifier:
 
     def _by_certificate(self, file: str) -> "CertificateVerifier":
         if self._expect.trust is None or self._expect.keys:
-            raise _somebody_else("signed by a certificate, not by a key", file)
+            raise _somebody_else("signed by a certificate, not by an expected key", file)
         if self._certificates is None:
             from signing.certified import CertificateVerifier  # whoever expects a key starts without it
 

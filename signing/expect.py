@@ -23,7 +23,8 @@ Found = TypeVar("Found")
 POLICY_SCHEMA = "executor.verification-policy/v1"
 MODES = ("exact", "executable")
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-_WHO_CHECKS = ("CERTIFICATE", "IDENTITY", "LOG", "REVOKED")
+# Checks that say whose a bundle is, in the order in which they are made; all others come after these.
+_WHO_CHECKS = ("IDENTITY", "CERTIFICATE", "LOG", "REVOKED")
 
 
 class ExpectationError(SigningError):
@@ -70,7 +71,8 @@ def under_one_of(signers: Sequence[Expectations], verify: Callable[[Expectations
     """Return what holds under the first of the signers whose it is.
 
     Raises:
-        VerificationError: It holds under none of them; the error is that of the signer under whom most held.
+        VerificationError: It holds under none of them; the error is that of the signer under whom most held, and says
+            of each why it is not his where it is nobody's.
     """
     errors: list[VerificationError] = []
     for signer in signers:
@@ -78,7 +80,15 @@ def under_one_of(signers: Sequence[Expectations], verify: Callable[[Expectations
             return verify(signer)
         except VerificationError as err:
             errors.append(err)
-    raise next((e for e in errors if e.check not in _WHO_CHECKS), errors[0])
+    deepest = max(errors, key=_depth)
+    if len(errors) == 1 or _depth(deepest) > _WHO_CHECKS.index("CERTIFICATE"):
+        raise deepest
+    why = "; ".join(dict.fromkeys(e.message for e in errors))
+    raise VerificationError(f"signed by none of those who may: {why}", check=deepest.check, file=deepest.file)
+
+
+def _depth(error: VerificationError) -> int:
+    return _WHO_CHECKS.index(error.check) if error.check in _WHO_CHECKS else len(_WHO_CHECKS)
 
 
 def expected_signer(
@@ -123,7 +133,7 @@ def expected(what: str, exact: str | None, pattern: str | None) -> Expected | No
         raise ValueError(f"{what} is not a name: {text!r}; is a variable unset?")
     try:
         return text if pattern is None else re.compile(text)
-    except re.error as err:
+    except (re.error, OverflowError) as err:
         raise ValueError(f"{what}'s pattern is malformed: {text!r}: {err}") from err
 
 

@@ -16,9 +16,14 @@ Item = TypeVar("Item")
 _FOLDER_DEPTH_MAX = 16
 _ENTRIES_MAX = 100_000
 _SMALL_FILE_BYTES_MAX = 64 << 20
+# A bundle over 1,000 artifacts with the longest of names has 2.1 MB; a decision's has its findings as well. To parse
+# one takes up to 27 times its size in memory, before it is known whose it is (measured 2026-11-25).
+BUNDLE_BYTES_MAX = 16 << 20
 _CHUNK = 1 << 18  # stays in the second-level cache: pieces of 1 MiB took a quarter more CPU time (measured 2026-11-24)
 _PARALLEL_FROM_BYTES = 4 << 20  # a smaller file costs more to hand over than to hash
+_COPY_HINT = "copy releases with their modes (cp -a, tar), or verify with --modes executable"
 _EXECUTABLE = 0o111
+_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
 class Listing(Value):
@@ -35,7 +40,10 @@ def list_release(folder: Path) -> Listing:
         VerificationError: There is anything else, or nothing, or too much.
     """
     try:
-        if not folder.is_dir() or folder.is_symlink():
+        if folder.is_symlink():
+            why = f"release directory is a symbolic link: {folder}"
+            raise VerificationError(why, check="LAYOUT", hint="name the directory that it leads to")
+        if not folder.is_dir():
             raise VerificationError(f"no release directory at {folder}", check="LAYOUT")
         files, folders = _walk(folder)
     except OSError as err:
@@ -72,20 +80,23 @@ def check_modes(found: Listing, *, exact: bool) -> None:
 
     Args:
         found: The listing.
-        exact: Whether all of them must be as they were; else only that no file became executable.
+        exact: Whether all of them must be as they were; else only that no file became executable. Of folders nothing
+            is asked then: where groups share a file system, they have the set-group-ID bit.
 
     Raises:
         VerificationError: They are not.
     """
-    for names, wanted in ((found.files, FILE_MODE), (found.folders, FOLDER_MODE)):
-        for name, mode in names.items():
-            if mode != wanted if exact else (mode & _EXECUTABLE and wanted == FILE_MODE):
-                raise VerificationError(
-                    f"mode is {mode:04o}, not {wanted:04o}: {name}",
-                    check="MODE",
-                    file=name,
-                    hint="copy releases with their modes (cp -a, tar), or verify with --modes executable",
-                )
+    for name, mode in found.files.items():
+        if (mode != FILE_MODE) if exact else (mode & _EXECUTABLE):
+            hint = _COPY_HINT if exact else "a released file is never executable: copy the release anew"
+            raise _wrong_mode(name, mode, FILE_MODE, hint)
+    for name, mode in found.folders.items() if exact else ():
+        if mode != FOLDER_MODE:
+            raise _wrong_mode(name, mode, FOLDER_MODE, _COPY_HINT)
+
+
+def _wrong_mode(name: str, mode: int, wanted: int, hint: str) -> VerificationError:
+    return VerificationError(f"mode is {mode:04o}, not {wanted:04o}: {name}", check="MODE", file=name, hint=hint)
 
 
 def check_digests(folder: Path, files: tuple[ManifestFile, ...]) -> None:
@@ -153,15 +164,20 @@ def hash_descriptor(descriptor: int, size: int) -> str:
     return digest.hexdigest()
 
 
-def read_small(folder: Path, name: str) -> bytes:
+def read_small(folder: Path, name: str, *, bytes_max: int = _SMALL_FILE_BYTES_MAX) -> bytes:
     """Read a file that cannot be large.
+
+    Args:
+        folder: Where it lies.
+        name: Its path there.
+        bytes_max: What it may have.
 
     Raises:
         VerificationError: It is, or it is no plain file, or cannot be read.
     """
     with _open(folder, name) as descriptor:
         size = os.fstat(descriptor).st_size
-        if size > _SMALL_FILE_BYTES_MAX:
+        if size > bytes_max:
             raise VerificationError(f"file is too large: {name}", check="LAYOUT", file=name)
         return _read(descriptor, size)
 
@@ -198,7 +214,7 @@ def _walk(root: Path) -> tuple[dict[str, int], dict[str, int]]:
         with os.scandir(root / prefix) as entries:
             for entry in entries:
                 name, mode = prefix + entry.name, entry.stat(follow_symlinks=False).st_mode
-                special = mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX)
+                special = stat.S_ISREG(mode) and mode & _SPECIAL
                 if special or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                     raise VerificationError(f"not a plain file: {name}", check="LAYOUT", file=name)
                 if stat.S_ISREG(mode):

@@ -4,12 +4,13 @@ They are not part of the release, which never changes: they lie in `RELEASE.repr
 time by anybody. One counts only where somebody whom the verifier named has signed it; several by one signer count once.
 """
 
+import math
 from pathlib import Path
 
 from signing.bundle import parse_bundle
 from signing.errors import VerificationError
 from signing.evidence import BundleVerifier, Evidence, Expectations
-from signing.layout import read_small
+from signing.layout import BUNDLE_BYTES_MAX, read_small
 from signing.manifest import BUNDLE_SUFFIX, Manifest
 from signing.statement import GOOD_RESULTS, PREDICATE_REPRODUCTION
 from signing.value import Value
@@ -33,6 +34,14 @@ class Quorum(Value):
     def __post_init__(self) -> None:
         if self.threshold < 1 or not self.among or not set(self.accept) <= set(GOOD_RESULTS):
             raise ValueError("a quorum wants at least one of somebody, for results that are good")
+        most = sum(_most_signers(expect) for expect in self.among)
+        if self.threshold > most:
+            raise ValueError(f"{self.threshold} reproductions are wanted, and of those named at most {most} can count")
+
+
+def _most_signers(expect: Expectations) -> float:
+    """Return how many different signers an expectation can be met by."""
+    return len(expect.keys) or (1 if isinstance(expect.subject, str) else math.inf)
 
 
 def reproductions_folder(release: Path) -> Path:
@@ -83,7 +92,7 @@ def _bundle_names(folder: Path) -> list[str]:
 def _evidence(folder: Path, name: str, quorum: Quorum) -> Evidence | None:
     """Return what a bundle proves by one of those who count, or None: anybody can put a file there."""
     try:
-        bundle = parse_bundle(read_small(folder, name))
+        bundle = parse_bundle(read_small(folder, name, bytes_max=BUNDLE_BYTES_MAX))
     except (ValueError, VerificationError):
         return None
     for expect in quorum.among:

@@ -1,11 +1,13 @@
 """In-toto Statement v1: what a signature says, about which files."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from signing.encoding import canonical_json, parse_json, sha256_hex
 from signing.value import Value, kept
 
+_HEX = re.compile(r"[0-9a-f]{64}")
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE_REQUEST = "urn:sealed-executor:request:v1"
@@ -63,7 +65,7 @@ def parse_statement(payload: bytes) -> Statement:
     """Parse a payload that `Statement.to_bytes` made.
 
     Raises:
-        ValueError: Another form, another type, a repeated subject or none.
+        ValueError: Another form, a value of another type, a repeated subject or none.
     """
     try:
         document = parse_json(payload)
@@ -73,9 +75,12 @@ def parse_statement(payload: bytes) -> Statement:
         subjects = dict(pairs)
         if len(subjects) != len(pairs):
             raise ValueError("a subject stands twice")
-        statement = Statement(
-            subjects=subjects, predicate_type=document["predicateType"], predicate=document["predicate"]
-        )
+        if not all(isinstance(name, str) and _HEX.fullmatch(digest) for name, digest in pairs):
+            raise ValueError("a subject is not a name with a sha256")
+        kind, predicate = document["predicateType"], document["predicate"]
+        if not isinstance(kind, str) or not isinstance(predicate, dict):
+            raise ValueError("a predicate is an object, and its type a string")
+        statement = Statement(subjects=subjects, predicate_type=kind, predicate=predicate)
     except (KeyError, TypeError) as err:
         raise ValueError(f"malformed statement: {err}") from err
     if statement.to_bytes() != payload:

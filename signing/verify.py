@@ -15,8 +15,17 @@ from signing.chain import Facts, check_chain
 from signing.encoding import sha256_hex
 from signing.errors import VerificationError
 from signing.evidence import BundleVerifier, Evidence, Expectations, Expected, matches, shown
-from signing.layout import check_digests, check_layout, check_modes, hash_file, list_release, read_small
+from signing.layout import (
+    BUNDLE_BYTES_MAX,
+    check_digests,
+    check_layout,
+    check_modes,
+    hash_file,
+    list_release,
+    read_small,
+)
 from signing.manifest import (
+    ARTIFACTS,
     CHECKSUMS,
     MANIFEST,
     STAGES,
@@ -144,7 +153,7 @@ def verify_release(
         from signing.reproduction import check_reproduced
 
         reproduced = check_reproduced(folder, manifest, manifest_sha256, demands.reproduced)
-    not_made = _not_made(demands, by_key=release.signed_at is None)
+    not_made = _not_made(demands, by_key=release.signed_at is None, unknown_closed=verifier.unknown_closed)
     return Verified(
         manifest=manifest,
         manifest_sha256=manifest_sha256,
@@ -157,10 +166,21 @@ def verify_release(
     )
 
 
-def verify_artifact(file: Path, bundle: Path, expect: Expectations) -> Evidence:
+def verify_artifact(
+    file: Path, bundle: Path, expect: Expectations, *, name: str | None = None
+) -> tuple[Evidence, tuple[str, ...]]:
     """Verify one file by a bundle that is about it: its own, or the release's.
 
     What the bundle says is believed of this file alone; whether the rest of its release is whole is not looked at.
+
+    Args:
+        file: The file.
+        bundle: The bundle.
+        expect: Who must have signed.
+        name: The path in its release that it must have been released under; None for any under `artifacts/`.
+
+    Returns:
+        What the bundle proves, and the paths under which the file was released.
 
     Raises:
         VerificationError: Some check does not hold.
@@ -170,9 +190,11 @@ def verify_artifact(file: Path, bundle: Path, expect: Expectations) -> Evidence:
     if statement.predicate_type not in (PREDICATE_ARTIFACT, PREDICATE_RELEASE):
         raise VerificationError(f"statement is not about an artifact: {bundle}", check="STATEMENT", file=bundle.name)
     digest = hash_file(file.parent, file.name, size=None)
-    if digest not in statement.subjects.values():
-        raise VerificationError(f"statement is about other bytes than {file}", check="STATEMENT", file=file.name)
-    return evidence
+    released = tuple(n for n, d in statement.subjects.items() if d == digest and n.startswith(f"{ARTIFACTS}/"))
+    if not released or (name is not None and name not in released):
+        what = f"{file} as {name}" if released else str(file)
+        raise VerificationError(f"statement is about other bytes than {what}", check="STATEMENT", file=file.name)
+    return evidence, released if name is None else (name,)
 
 
 def _check_release_statement(folder: Path, verifier: BundleVerifier, manifest_sha256: str) -> Evidence:
@@ -218,7 +240,7 @@ def _check_demands(facts: Facts, demands: Demands) -> None:
             raise VerificationError(f"{what} {is_}, not {wanted}", check=check, file=stage_path("provenance"))
 
 
-def _not_made(demands: Demands, *, by_key: bool) -> dict[str, str]:
+def _not_made(demands: Demands, *, by_key: bool, unknown_closed: bool) -> dict[str, str]:
     asked = {
         "BUILDER": demands.builder_id,
         "IMAGE": demands.image_sha256,
@@ -229,6 +251,8 @@ def _not_made(demands: Demands, *, by_key: bool) -> dict[str, str]:
     skipped = {name: "not asked for" for name, wanted in asked.items() if wanted is None}
     if by_key:
         skipped |= dict.fromkeys(_OF_CERTIFICATES, "signed by a bare key, whose time nobody vouches for")
+    if unknown_closed:
+        skipped["REVOKED"] = "the trust root does not say what closed logs held: use what `executor trust export` wrote"
     if not demands.exact_modes:
         skipped["MODE"] = "only that no file is executable"
     return skipped
@@ -245,7 +269,7 @@ def read_bundle(folder: Path, name: str) -> Bundle:
         VerificationError: It cannot be read, or is in another form.
     """
     try:
-        return parse_bundle(read_small(folder, name))
+        return parse_bundle(read_small(folder, name, bytes_max=BUNDLE_BYTES_MAX))
     except ValueError as err:
         raise VerificationError(f"{err}: {name}", check="BUNDLE", file=name) from err
 

@@ -5,12 +5,14 @@ imported, so that no library's stray print can spoil the data.
 """
 
 import argparse
+import errno
 import importlib
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from executor import __version__
 from executor.errors import RequestError
@@ -29,19 +31,30 @@ COMMANDS = {
     "schema": "print a JSON Schema",
     "version": "print the version",
 }
+# Commands whose outcome lies on the disk and stands, whoever hears of it.
+_ENDED = ("run", "reproduce")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    out = _data_stream()
+    out, code, command = _data_stream(), 0, ""
     try:
-        args = _parser(arguments, out).parse_args(arguments)
-        code: int = importlib.import_module(f"executor.cli.{args.command}").execute(args, out)
-        return code
-    except (Exception, KeyboardInterrupt) as err:  # the outermost frame
-        return _fail(err, out, as_json="--json" in arguments)
-    finally:
-        _flush(out)
+        try:
+            args = _parser(arguments, out).parse_args(arguments)
+            command = args.command
+            code = importlib.import_module(f"executor.cli.{command}").execute(args, out)
+        except _UnwritableError:
+            raise
+        except SystemExit:  # argparse's, after help
+            pass
+        except (Exception, KeyboardInterrupt) as err:  # the outermost frame
+            code = _fail(err)
+            if "--json" in arguments:
+                _write_failure(err, out)
+        out.close()
+    except _UnwritableError as err:
+        return _without_stdout(err, code, command)
+    return code
 
 
 def _parser(arguments: Sequence[str], out: TextIO) -> argparse.ArgumentParser:
@@ -80,15 +93,19 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with this project's errors for a wrong command line."""
+    """argparse with this project's errors for a wrong command line, and with options by their whole names alone."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(message, hint=f"{self.prog} --help")
 
 
-def _fail(error: BaseException, out: TextIO, *, as_json: bool) -> int:
+def _fail(error: BaseException) -> int:
+    """Say what went wrong, and return the exit code for it."""
     from executor.exits import Exit  # what succeeds starts without them
-    from executor.report import failure_wire, render_error, status_of
+    from executor.report import render_error, status_of
 
     status = status_of(error)
     if status[1] is Exit.INTERNAL:
@@ -96,24 +113,50 @@ def _fail(error: BaseException, out: TextIO, *, as_json: bool) -> int:
 
         traceback.print_exception(error)
     print(render_error(error), file=sys.stderr)
-    if as_json:
-        out.write(json.dumps(failure_wire(error), indent=2) + "\n")
     return int(status[1])
+
+
+def _write_failure(error: BaseException, out: TextIO) -> None:
+    from executor.report import failure_wire
+
+    out.write(json.dumps(failure_wire(error), indent=2) + "\n")
+
+
+class _UnwritableError(OSError):
+    """stdout cannot be written to."""
+
+
+class _Stdout(io.FileIO):
+    """A descriptor whose errors are told from those of other files."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as err:
+            raise _UnwritableError(err.errno, err.strerror) from err
 
 
 def _data_stream() -> TextIO:
     """Put the real stdout aside for data, and let everything else that prints reach stderr."""
-    sys.stdout.flush()
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    try:
+        descriptor = os.dup(1)
+        sys.stdout.flush()
+    except OSError:  # it is closed, and `sys.stdout` is None: nobody wants the data
+        descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    # What cannot be encoded, such as a name that is not Unicode, is shown escaped.
+    stream = io.TextIOWrapper(io.BufferedWriter(_Stdout(descriptor, "w")), encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)
     return stream
 
 
-def _flush(out: TextIO) -> None:
-    """Write what is left. A reader may go when it likes; a full disk is said, and changes nothing that was done."""
-    try:
-        out.close()
-    except BrokenPipeError:
-        return
-    except OSError as err:
-        print(f"error: cannot write to stdout: {err.strerror}", file=sys.stderr)
+def _without_stdout(error: _UnwritableError, code: int, command: str) -> int:
+    """Return the exit code where data was lost: a reader may go when it likes; a full disk is a failure.
+
+    A run has ended as it has, and its code says whether there is a release: a lost line must not change it.
+    """
+    if error.errno == errno.EPIPE or code != 0 or command in _ENDED:
+        return code
+    from executor.exits import Exit
+
+    print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr)
+    return int(Exit.HOST_RETRYABLE)

@@ -1,9 +1,11 @@
 """Whom and what a verifier expects, by options of the command line or by a policy file."""
 
 import argparse
-from pathlib import Path
+import functools
+import re
 from typing import TYPE_CHECKING, Any
 
+from executor.cli.arguments import Once, named_path
 from executor.errors import RequestError
 from signing.evidence import Expectations
 from signing.expect import (
@@ -22,25 +24,42 @@ from signing.verify import NO_DEMANDS, Demands
 if TYPE_CHECKING:
     from signing.reproduction import Quorum
 
+_COUNT = re.compile("[1-9][0-9]{0,3}")
 _WHO = ("trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern", "key")
 _WHAT = ("builder", "builder_pattern", "image", "policy_digest", "profile", "require", "accept", "modes")
 
 
 def add_signer_arguments(parser: argparse.ArgumentParser) -> None:
     """Add who must have signed."""
-    add = parser.add_argument
-    add("--policy", type=Path, metavar="FILE", help="all expectations in one TOML file, in place of the options below")
-    add("--trust-root", type=Path, metavar="FILE", help="what `executor trust export` wrote, or a trusted_root.json")
+    add = functools.partial(parser.add_argument, action=Once)
+    add(
+        "--policy",
+        type=named_path,
+        metavar="FILE",
+        help="all expectations in one TOML file, in place of these options",
+    )
+    add(
+        "--trust-root",
+        type=named_path,
+        metavar="FILE",
+        help="what `executor trust export` wrote, or a trusted_root",
+    )
     add("--identity", metavar="URI", help="exact subject that must have signed; default: the trust document's")
     add("--identity-pattern", metavar="REGEX", help="pattern that the whole subject must match")
     add("--issuer", metavar="URI", help="exact issuer of that identity; default: the trust document's")
     add("--issuer-pattern", metavar="REGEX", help="pattern that the whole issuer must match")
-    add("--key", type=Path, action="append", metavar="FILE", help="accept this P-256 public key, and no certificate")
+    add(
+        "--key",
+        type=named_path,
+        action="append",
+        metavar="FILE",
+        help="accept this P-256 public key, and no certificate",
+    )
 
 
 def add_demand_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a release must be, beyond whole."""
-    add = parser.add_argument
+    add = functools.partial(parser.add_argument, action=Once)
     add("--builder", metavar="URI", help="exact SLSA builder id")
     add("--builder-pattern", metavar="REGEX", help="pattern that the whole builder id must match")
     add("--image", metavar="SHA256", help="digest of the container image")
@@ -112,10 +131,12 @@ def _quorum(args: argparse.Namespace, signer: Expectations) -> "Quorum | None":
         if args.accept is not None:
             raise ValueError("--accept goes with --require reproduced")
         return None
-    what, _, count = args.require.partition("=")
-    if what != "reproduced" or not (count or "1").isdigit():
+    what, equals, count = args.require.partition("=")
+    if not equals:
+        count = "1"
+    if what != "reproduced" or not _COUNT.fullmatch(count):
         raise ValueError(f"--require knows reproduced and reproduced=N: {args.require!r}")
     from signing.reproduction import Quorum
 
     accept = GOOD_RESULTS if args.accept == GOOD_RESULTS[1] else GOOD_RESULTS[:1]
-    return Quorum(threshold=int(count or "1"), among=(signer,), accept=accept)
+    return Quorum(threshold=int(count), among=(signer,), accept=accept)

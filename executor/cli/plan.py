@@ -2,16 +2,16 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import TextIO
 
+from executor.cli.arguments import named_path
 from executor.home import open_home
 from executor.prepare import prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the job file."""
-    parser.add_argument("job", type=Path, help="the job file, YAML or JSON")
+    parser.add_argument("job", type=named_path, help="the job file, YAML or JSON")
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:

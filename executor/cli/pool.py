@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TextIO
 
 from executor.admission import admit
+from executor.cli.arguments import named_path
 from executor.errors import HostError, RequestError
 from executor.home import Home, open_home
 from executor.jobspec import parse_job
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "start":
             action.add_argument(
                 "jobs",
-                type=Path,
+                type=named_path,
                 nargs="*",
                 metavar="JOB",
                 help="job files to be ready for; a script with default limits where none is named",

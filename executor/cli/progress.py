@@ -1,4 +1,4 @@
-"""Progress for people, on stderr: live on a terminal, plain lines elsewhere. A job's text is stripped of controls."""
+"""Progress for people, on stderr: live on a terminal, plain lines elsewhere. Of a job's text, controls are escaped."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from executor.events import Subscriber
+from executor.text import printable
 
 _LINES = {"accepted": "accepted, starting the sealed container", "started": "running"}
 _STAGES = {
@@ -59,11 +60,6 @@ def describe(event: dict[str, Any]) -> str | None:
     if name == "released":
         return f"released: {event['path']}"
     return _LINES.get(name)
-
-
-def printable(text: str) -> str:
-    """Return text without control characters: what a job wrote must not steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _values(values: dict[str, float]) -> list[str]:

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from executor.cli.arguments import named_path
 from executor.cli.expectations import add_signer_arguments, policy_of
+from executor.cli.printing import say
 from executor.cli.progress import people
 from executor.cli.run import cancel_on_signals
 from executor.errors import RequestError
@@ -20,6 +22,7 @@ from executor.reaper import Reaper
 from executor.reproduce import Reproduction, Tolerance, reproduce
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
+from executor.text import printable
 from signing.expect import verify_by_policy
 
 SCHEMA = "executor.reproduction/v1"
@@ -28,11 +31,16 @@ _SHOWN_TENSORS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the release, where its inputs are, and how near is near enough."""
-    parser.add_argument("release", type=Path)
+    parser.add_argument("release", type=named_path)
     parser.add_argument(
-        "--inputs", type=Path, action="append", default=[], metavar="DIR", help="look for inputs here, by their digests"
+        "--inputs",
+        type=named_path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="look for inputs here, by their digests",
     )
-    parser.add_argument("--code", type=Path, metavar="PATH", help="the job's code, if it is not in the store")
+    parser.add_argument("--code", type=named_path, metavar="PATH", help="the job's code, if it is not in the store")
     parser.add_argument("--atol", type=float, help="how far a number may be apart; default: what the profile allows")
     parser.add_argument("--rtol", type=float, help="the same, relative to what was released")
     add_signer_arguments(parser)
@@ -64,10 +72,8 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
             code=args.code,
         )
     code = Exit.VERIFICATION_FAILED if done.result == "different" else Exit.RELEASED
-    if args.json:
-        out.write(json.dumps(_wire(args.release, done, code), indent=2) + "\n")
-    else:
-        out.write("\n".join(_lines(args.release, done)) + "\n")
+    wire, lines = _wire(args.release, done, code), _lines(args.release, done)
+    say(out, json.dumps(wire, indent=2) if args.json else "\n".join(map(printable, lines)))
     return int(code)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from executor.cli.arguments import named_path
+from executor.cli.printing import say
 from executor.cli.progress import people
 from executor.errors import RequestError
 from executor.events import Events, Subscriber, json_lines
@@ -25,8 +27,8 @@ from executor.stages import Context
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the job file and where things go."""
-    parser.add_argument("job", type=Path, help="the job file, YAML or JSON")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the release directory; must not exist")
+    parser.add_argument("job", type=named_path, help="the job file, YAML or JSON")
+    parser.add_argument("--out", type=named_path, metavar="DIR", help="the release directory; must not exist")
     parser.add_argument(
         "--idempotency-key", metavar="KEY", help="a second run with the same key returns the first one's result"
     )
@@ -58,22 +60,12 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
             raise
         events.emit("result", result=result)
         talk = [f"warning: an event stream ended early: {reason}" for reason in events.lost]
-    _say(sys.stderr, "\n".join([*talk, f"record: {result['record']}"]))
+    say(sys.stderr, "\n".join([*talk, f"record: {result['record']}"]))
     if args.json:
-        _say(out, json.dumps(result, indent=2))
+        say(out, json.dumps(result, indent=2))
     elif args.events != "-" and result["release"]:
-        _say(out, result["release"])
+        say(out, result["release"])
     return int(result["exit_code"])
-
-
-def _say(stream: TextIO, text: str) -> None:
-    """Write a line. The run has ended as it has: a reader that has gone, or a full disk, must not change its code."""
-    try:
-        stream.write(f"{text}\n")
-        stream.flush()
-    except OSError as err:
-        if stream is not sys.stderr:
-            _say(sys.stderr, f"warning: the result could not be written: {err.strerror}")
 
 
 def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any]:

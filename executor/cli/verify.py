@@ -4,15 +4,19 @@ Whom to expect is said by options, by a policy file, or by nothing: then it is w
 """
 
 import argparse
+import functools
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from executor.cli.arguments import Once, named_path
 from executor.cli.expectations import add_demand_arguments, add_signer_arguments, policy_of
 from executor.errors import RequestError
+from executor.text import printable
 from signing.evidence import Evidence
-from signing.expect import under_one_of, verify_by_policy
-from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, own_bundle_path
+from signing.expect import VerificationPolicy, under_one_of, verify_by_policy
+from signing.manifest import ARTIFACTS, ATTESTATIONS, BUNDLE_SUFFIX, MANIFEST, own_bundle_path
 from signing.verify import CHECKS, NO_DEMANDS, NOT_CHECKED, Verified, verify_artifact
 
 if TYPE_CHECKING:
@@ -24,21 +28,31 @@ _NO_TIME = "at a time that nobody vouches for"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to verify and what to insist on."""
-    add = parser.add_argument
-    add("release", type=Path, nargs="?", help="a release directory")
-    add("--artifact", type=Path, metavar="FILE", help="one file alone, in place of a release")
-    add("--bundle", type=Path, metavar="FILE", help="its bundle; default: FILE.sigstore.json, or its release's")
-    add("--record", type=Path, metavar="DIR", help="a run's folder in the log: denials and failures are signed as well")
+    parser.add_argument("release", type=named_path, nargs="?", help="a release directory")
+    add = functools.partial(parser.add_argument, action=Once)
+    add("--artifact", type=named_path, metavar="FILE", help="one file alone, in place of a release")
+    add("--bundle", type=named_path, metavar="FILE", help="its bundle; default: FILE.sigstore.json, or its release's")
+    add("--name", metavar="PATH", help="what the file must be in its release, such as artifacts/model.onnx")
+    add(
+        "--record",
+        type=named_path,
+        metavar="DIR",
+        help="a run's folder in the log: denials and failures are signed too",
+    )
     add_signer_arguments(parser)
     add_demand_arguments(parser)
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Verify, and list what was checked and what was not."""
-    if sum(x is not None for x in (args.release, args.artifact, args.record)) != 1:
+    named = [x for x in (args.release, args.artifact, args.record) if x is not None]
+    if len(named) != 1:
         raise RequestError("name one thing to verify: a release, --artifact FILE or --record DIR")
-    if args.bundle is not None and args.artifact is None:
-        raise RequestError("--bundle goes with --artifact")
+    if args.artifact is None and (args.bundle is not None or args.name is not None):
+        raise RequestError("--bundle and --name go with --artifact")
+    for path in (*named, args.bundle):
+        if path is not None and not os.path.lexists(path):
+            raise RequestError(f"there is nothing to verify at {path}")
     policy = policy_of(args)
     if args.release is None and policy.demands != NO_DEMANDS:  # which would otherwise go unheeded
         raise RequestError(
@@ -48,38 +62,55 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     if args.release is not None:
         verified = verify_by_policy(args.release, policy)
         _print(out, args, _release_wire(args.release, verified), _release_lines(args.release, verified))
-        return 0
-    if args.artifact is not None:
-        bundle = args.bundle or _bundle_of(args.artifact)
-        evidence = under_one_of(policy.signers, lambda signer: verify_artifact(args.artifact, bundle, signer))
-        wire = _artifact_wire(args.artifact, bundle, evidence)
-        _print(out, args, wire, [f"verified: {args.artifact} ({_signed(wire)})"])
-        return 0
-    from signing.record import verify_record  # most verify releases
-
-    record = under_one_of(policy.signers, lambda signer: verify_record(args.record, signer))
-    wire = _record_wire(args.record, record)
-    said = f"verified: {args.record} ({record.status}: {' -> '.join(record.stages)} -> record, {_signed(wire)})"
-    _print(out, args, wire, [said])
+    elif args.artifact is not None:
+        _verify_artifact(args, policy, out)
+    else:
+        _verify_record(args, policy, out)
     return 0
 
 
-def _bundle_of(artifact: Path) -> Path:
-    """Return where an artifact's bundle lies: beside it, or in the release that it lies in."""
-    beside = artifact.with_name(artifact.name + BUNDLE_SUFFIX)
-    if beside.exists():
-        return beside
+def _verify_artifact(args: argparse.Namespace, policy: VerificationPolicy, out: TextIO) -> None:
+    bundle, name = _bundle_of(args.artifact, args.bundle)
+    name = args.name or name
+    evidence, names = under_one_of(policy.signers, lambda s: verify_artifact(args.artifact, bundle, s, name=name))
+    wire = _artifact_wire(args.artifact, bundle, evidence, names)
+    _print(out, args, wire, [_signer_line(wire), f"verified: {args.artifact} (is {', '.join(names)}, {_signed(wire)})"])
+
+
+def _verify_record(args: argparse.Namespace, policy: VerificationPolicy, out: TextIO) -> None:
+    from signing.record import RECORD, verify_record  # most verify releases
+
+    folder = args.record.parent if args.record.name == RECORD else args.record
+    record = under_one_of(policy.signers, lambda signer: verify_record(folder, signer))
+    wire = _record_wire(folder, record)
+    said = f"verified: {folder} ({record.status}: {' -> '.join(record.stages)} -> record, {_signed(wire)})"
+    _print(out, args, wire, [_signer_line(wire), said])
+
+
+def _bundle_of(artifact: Path, named: Path | None) -> tuple[Path, str | None]:
+    """Return an artifact's bundle, and which file of its release it must be, where its place says so.
+
+    Without a name the bundle is the one beside it, or that of the release that it lies in.
+    """
+    if not artifact.name:
+        raise RequestError(f"not a file: {artifact}")
     path = artifact.absolute()
     for folder in path.parents:
         if folder.name == ARTIFACTS:
-            inside = folder.parent / own_bundle_path(path.relative_to(folder.parent).as_posix())
-            if inside.exists():
-                return inside
-    raise RequestError(f"no bundle of its own is found for {artifact}", hint="name it with --bundle")
+            name = path.relative_to(folder.parent).as_posix()
+            inside = folder.parent / own_bundle_path(name)
+            if named is None and inside.exists():
+                return inside, name
+            if named is not None and named.absolute().is_relative_to(folder.parent / ATTESTATIONS):
+                return named, name
+    beside = artifact.with_name(artifact.name + BUNDLE_SUFFIX)
+    if named is None and not beside.exists():
+        raise RequestError(f"no bundle of its own is found for {artifact}", hint="name it with --bundle")
+    return named or beside, None
 
 
 def _print(out: TextIO, args: argparse.Namespace, wire: dict[str, Any], lines: list[str]) -> None:
-    out.write((json.dumps(wire, indent=2) if args.json else "\n".join(lines)) + "\n")
+    out.write((json.dumps(wire, indent=2) if args.json else "\n".join(map(printable, lines))) + "\n")
 
 
 def _release_lines(folder: Path, verified: Verified) -> list[str]:
@@ -87,6 +118,7 @@ def _release_lines(folder: Path, verified: Verified) -> list[str]:
     lines += [f"      {name:<12} not checked: {why}" for name, why in verified.not_made.items()]
     lines += [f"      not checked: {text}" for text in NOT_CHECKED]
     signed = f"{verified.signed_at:%Y-%m-%d %H:%M:%S} UTC" if verified.signed_at else _NO_TIME
+    lines.append(_signer_line(_verified_wire(verified.signed_at, verified.signer)))
     return [*lines, f"verified: {folder} ({len(verified.manifest.files)} files, signed {signed})"]
 
 
@@ -108,18 +140,20 @@ def _release_wire(folder: Path, verified: Verified) -> dict[str, Any]:
     }
 
 
-def _artifact_wire(file: Path, bundle: Path, evidence: Evidence) -> dict[str, Any]:
+def _artifact_wire(file: Path, bundle: Path, evidence: Evidence, names: tuple[str, ...]) -> dict[str, Any]:
     statement = evidence.statement
+    manifest = statement.subjects.get(MANIFEST) or statement.predicate.get("manifest_sha256")
     return _verified_wire(evidence.signed_at, evidence.signer) | {
         "artifact": str(file),
         "bundle": str(bundle),
+        "names": list(names),
         "run_id": statement.predicate.get("run_id"),
-        "manifest_sha256": statement.predicate.get("manifest_sha256"),
+        "manifest_sha256": manifest,
     }
 
 
 def _record_wire(folder: Path, record: "VerifiedRecord") -> dict[str, Any]:
-    return _verified_wire(record.signed_at, None) | {
+    return _verified_wire(record.signed_at, record.signer) | {
         "record": str(folder),
         "run_id": record.run_id,
         "run_status": record.status,
@@ -127,14 +161,19 @@ def _record_wire(folder: Path, record: "VerifiedRecord") -> dict[str, Any]:
     }
 
 
-def _verified_wire(signed_at: Any, signer: tuple[str, str] | None) -> dict[str, Any]:
-    wire = {
+def _verified_wire(signed_at: Any, signer: tuple[str, str]) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "status": "verified",
         "exit_code": 0,
         "signed_at": signed_at.isoformat() if signed_at else None,
+        "signer": signer[0],
+        "issuer": signer[1],
     }
-    return wire | ({"signer": signer[0], "issuer": signer[1]} if signer else {})
+
+
+def _signer_line(wire: dict[str, Any]) -> str:
+    return f"signer: {wire['signer']}" + (f" by {wire['issuer']}" if wire["issuer"] else "")
 
 
 def _signed(wire: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """The command line as a program sees it: stdout, stderr and exit code together."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import pytest
 
 from executor import __version__
 from executor.cli.schema import SIGNED
+from executor.home import Home
+from signing.local import open_or_create
+from tests.unit.signing.conftest import make_release
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,10 +163,42 @@ def test_a_policy_folder_in_the_working_directory_is_never_loaded(tmp_path: Path
     assert "comes from another place" in mixed.stderr
 
 
-def test_a_release_that_is_not_there_does_not_verify(tmp_path: Path) -> None:
-    done = executor("verify", str(tmp_path / "absent"), "--json")
-    assert done.returncode == 23
-    assert json.loads(done.stdout)["error"]["check"] == "TRUST-ROOT"
+@pytest.mark.parametrize("what", [(), ("--artifact",), ("--record",)])
+def test_what_is_not_there_is_a_wrong_option_and_no_release_that_fails(tmp_path: Path, what: tuple[str, ...]) -> None:
+    done = executor("verify", *what, str(tmp_path / "absent"), "--json")
+    assert (done.returncode, "nothing to verify" in done.stderr) == (21, True)
+
+
+def test_whoever_trusts_nobody_verifies_nothing(tmp_path: Path) -> None:
+    done = executor("verify", str(tmp_path), "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["check"]) == (23, "TRUST-ROOT")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", ""),
+        ("verify", "--artifact", ""),
+        ("verify", "--artifact", "/"),
+        ("verify", "--artifact", "."),
+        ("verify", ".", "--trust-root", ""),
+        ("verify", ".", "--key", ""),
+        ("verify", ".", "--policy", ""),
+        ("verify", ".", "--require", "reproduced="),
+        ("verify", ".", "--require", "reproduced=0"),
+        ("verify", ".", "--require", "reproduced=\u00b2"),
+        ("verify", ".", "--require", "reproduced=2"),
+        ("verify", ".", "--builder", "urn:a", "--builder", "urn:b"),
+        ("verify", ".", "--identity-pattern", "a{99999999999999999999}", "--issuer", "b"),
+        ("verify", ".", "--trust", "x"),
+        ("verify", ".", "--name", "x"),
+        ("trust", "export", "--out", ""),
+    ],
+)
+def test_an_unset_variable_or_a_misspelt_option_weakens_nothing(home: Path, arguments: tuple[str, ...]) -> None:
+    assert executor("trust", "init").returncode == 0
+    done = executor(*arguments, "--json")
+    assert (done.returncode, json.loads(done.stdout)["exit_code"], "Traceback" in done.stderr) == (21, 21, False)
 
 
 def test_expectations_of_a_verifier_go_together(tmp_path: Path) -> None:
@@ -265,3 +302,39 @@ def test_no_pool_is_no_error() -> None:
     for action in ("status", "stop"):
         done = executor("pool", action, "--json")
         assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "stopped")
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("schema", "job"), ("trust", "export"), ("verify", "--help")])
+def test_data_that_is_lost_is_a_failure(home: Path, arguments: tuple[str, ...]) -> None:
+    assert executor("trust", "init").returncode == 0
+    command = f"{sys.executable} -I -m executor {' '.join(arguments)}"
+    for redirection, code in ((">/dev/full", 30), (">&-", 0), ("| true; exit ${PIPESTATUS[0]}", 0)):
+        done = subprocess.run(
+            ["bash", "-c", f"{command} {redirection}"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert ("cannot write to stdout" in done.stderr) == (code == 30)
+
+
+def test_more_data_than_a_pipe_holds_is_lost_without_a_traceback(tmp_path: Path) -> None:
+    code = "import executor.cli.version as v, sys; v.execute = lambda a, o: o.write('x' * 10**6) and 0;"
+    code += "from executor.cli.main import main; sys.exit(main(['version']))"
+    for redirection, wanted in ((">/dev/full", 30), ("| true; exit ${PIPESTATUS[0]}", 0)):
+        command = f'{sys.executable} -I -c "{code}" {redirection}'
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (wanted, False), done.stderr
+
+
+def test_names_of_others_cannot_pass_for_lines_of_ours(home: Path, tmp_path: Path) -> None:
+    domain = open_or_create(Home(home).trust, now=datetime.now(UTC))
+    name = os.fsdecode(b"re\xfflease\n::warning::forged\x1b[2K")
+    release = make_release(tmp_path, domain, "plain").rename(tmp_path / name)
+    done = executor("verify", str(release))
+    assert done.returncode == 0, done.stderr
+    (release / "x\nok    LAYOUT  forged\nverified: everything").touch()
+    refused = executor("verify", str(release))
+    assert refused.returncode == 23
+    assert refused.stderr.startswith("error: LAYOUT: file is not in the manifest: x\\nok")
+    for text in (done.stdout, refused.stderr):
+        assert not any(line.startswith(("::", "verified: everything")) for line in text.splitlines())
+        assert "\x1b" not in text

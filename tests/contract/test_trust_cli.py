@@ -13,6 +13,7 @@ import pytest
 
 from executor.home import Home
 from signing.local import open_or_create
+from signing.manifest import own_bundle_path
 from signing.modes import choose_key, open_signer
 from tests.unit.signing.conftest import BUILDER, IMAGE, POLICY, make_release
 
@@ -179,12 +180,27 @@ def test_one_artifact_is_verified_with_its_bundle_wherever_they_lie(tmp_path: Pa
     assert executor("verify", "--artifact", str(alone)).returncode == 21
     for bundle in ("attestations/artifacts/a.txt.sigstore.json", "attestations/release.sigstore.json"):
         assert executor("verify", "--artifact", str(alone), "--bundle", str(release / bundle)).returncode == 0
+    whole = str(release / "attestations/release.sigstore.json")
+    by_name = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "artifacts/a.txt", "--json")
+    assert (by_name.returncode, json.loads(by_name.stdout)["names"]) == (0, ["artifacts/a.txt"])
+    otherwise = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "artifacts/sub/b.txt")
+    assert (otherwise.returncode, "as artifacts/sub/b.txt" in otherwise.stderr) == (23, True)
     for bundle in ("attestations/artifacts/sub/b.txt.sigstore.json", "attestations/request.sigstore.json"):
         assert executor("verify", "--artifact", str(alone), "--bundle", str(release / bundle)).returncode == 23
     alone.write_bytes(b"other")
     beside = Path(f"{alone}.sigstore.json")
     beside.write_bytes((release / "attestations/artifacts/a.txt.sigstore.json").read_bytes())
     refused = executor("verify", "--artifact", str(alone), "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["check"]) == (23, "STATEMENT")
+
+
+def test_artifacts_that_changed_places_with_their_bundles_are_refused(release: Path) -> None:
+    names = ("artifacts/a.txt", "artifacts/sub/b.txt")
+    for one, two in (names, map(own_bundle_path, names)):
+        first, second = (release / one).read_bytes(), (release / two).read_bytes()
+        (release / one).write_bytes(second)
+        (release / two).write_bytes(first)
+    refused = executor("verify", "--artifact", str(release / "artifacts/a.txt"), "--json")
     assert (refused.returncode, json.loads(refused.stdout)["error"]["check"]) == (23, "STATEMENT")
 
 

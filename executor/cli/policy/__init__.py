@@ -2,8 +2,9 @@
 
 import argparse
 import importlib
-from pathlib import Path
 from typing import TextIO
+
+from executor.cli.arguments import named_path
 
 _POLICY = "profile, such as standard, or FOLDER:PROFILE for the policy folder of another checkout"
 
@@ -31,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain = action("explain", "say what a rule or a finding means, and what to do about it")
     explain.add_argument("rule", metavar="RULE", help="its id, such as TS-FILES")
     inventory = action("inventory", "list what files hold, as a run would see them, and what the policy says to it")
-    inventory.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    inventory.add_argument("files", type=named_path, nargs="+", metavar="FILE")
     inventory.add_argument("--profile", default="standard", help="whose rules to apply (default standard)")
     schema = action("schema", "print the JSON Schema of a policy file, for editors")
     schema.add_argument("name", choices=("profile", "operators", "plugin", "findings"))
     replay = action("replay", "make the decision of a recorded run again, from the record alone")
-    replay.add_argument("record", type=Path, metavar="RECORD", help="the record.json of a run")
-    replay.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings as SARIF 2.1.0")
+    replay.add_argument("record", type=named_path, metavar="RECORD", help="the record.json of a run")
+    replay.add_argument("--sarif", type=named_path, metavar="FILE", help="also write the findings as SARIF 2.1.0")
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:

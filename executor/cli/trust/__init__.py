@@ -2,8 +2,9 @@
 
 import argparse
 import importlib
-from pathlib import Path
 from typing import TextIO
+
+from executor.cli.arguments import named_path
 
 FORMS = ("trust", "trusted-root", "client-trust-config", "public-key")
 
@@ -22,18 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init = action("init", "choose who signs on this host; what a mode proves is in signing/README.md")
     init.add_argument("--mode", choices=("local", "keyless", "key"), default="local")
     init.add_argument("--encrypt", action="store_true", help="keep keys encrypted, by a passphrase in the environment")
-    init.add_argument("--key", type=Path, metavar="FILE", help="key: take this P-256 private key; default: a new one")
-    init.add_argument("--trust-config", type=Path, metavar="FILE", help="keyless: the client trust configuration")
+    init.add_argument(
+        "--key", type=named_path, metavar="FILE", help="key: take this P-256 private key; default: a new one"
+    )
+    init.add_argument("--trust-config", type=named_path, metavar="FILE", help="keyless: the client trust configuration")
     init.add_argument("--token-variable", metavar="NAME", help="keyless: the variable that holds the identity token")
     init.add_argument("--token-file", metavar="FILE", help="keyless: the file that holds it")
     init.add_argument("--ambient", action="store_true", help="keyless: ask the platform for it, such as GitHub Actions")
     init.add_argument("--identity", metavar="URI", help="keyless: whom certificates will name")
     init.add_argument("--issuer", metavar="URI", help="keyless: the issuer of that identity")
     show = action("show", "say who signs, under which keys, and how far the log is")
-    show.add_argument("--since", type=Path, metavar="CHECKPOINT", help="prove that the log has only grown since then")
+    show.add_argument(
+        "--since", type=named_path, metavar="CHECKPOINT", help="prove that the log has only grown since then"
+    )
     export = action("export", "write what verifiers need")
     export.add_argument("--form", choices=FORMS, default="trust", help="default: all in one, for `executor verify`")
-    export.add_argument("--out", type=Path, metavar="FILE", help="where to; default: stdout")
+    export.add_argument("--out", type=named_path, metavar="FILE", help="where to; default: stdout")
     action("rotate", "close the log and open a new one with new keys: old releases stay valid, old keys sign no more")
     revoke = action("revoke", "let a log count only up to an entry, as after a theft of keys")
     revoke.add_argument("--epoch", type=int, required=True, metavar="N", help="whose log, as `show` numbers them")

@@ -73,6 +73,7 @@ def make_record(run_id: str, artifacts: Sequence[tuple[str, str, int]], *, allow
             "profile": "standard",
             "policy_sha256": POLICY,
             "plan_sha256": digest_of(plan),
+            "artifacts": {n: d for n, d, _ in artifacts},
             "findings": [] if allowed else [{"rule": "OP-NOT-ALLOWED", "evidence": "9" * 64}],
         },
     }

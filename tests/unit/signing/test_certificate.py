@@ -1,6 +1,8 @@
 """The reader of certificates, held against `cryptography`'s: it accepts nothing more, and sees the same."""
 
+import contextlib
 import random
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -305,3 +307,18 @@ def test_object_identifiers_read_as_they_are_written() -> None:
     for name in ("0.9.2342", "1.2.840.10045.4.3.2", "2.999.3", "1.39.128", "2.5.29.99"):
         unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier(name), b"")
         assert name in custom(extra=[(unknown, False)]).extensions
+
+
+@pytest.mark.parametrize(("octets", "fits"), [(64, True), (65, False), (1 << 20, False)])
+def test_an_identifier_that_takes_long_to_read_is_refused_at_once(octets: int, fits: bool) -> None:
+    element = der.read(der.encode(der.OID, b"\x2a" + b"\xff" * (octets - 2) + b"\x01"), der.OID)
+    started = time.process_time()
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="malformed"):
+        der.oid(element)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(("octets", "why"), [(1 << 14, "DER"), ((1 << 14) + 1, "too large")])
+def test_a_certificate_of_more_than_so_many_bytes_is_not_read(octets: int, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_certificate(b"\x30" * octets)

@@ -281,6 +281,10 @@ FORGED: list[tuple[str, Callable[[dict[str, Any]], object], set[str]]] = [
     ("summary", lambda d: d["predicate"]["inputAttestations"].pop(0), {"CHAIN"}),
     ("summary", lambda d: d["predicate"].update(verificationResult="FAILED"), {"CHAIN"}),
     ("summary", lambda d: d["predicate"]["policy"]["digest"].update(sha256="0" * 64), {"CHAIN"}),
+    ("summary", lambda d: d["predicate"]["policy"].update(uri="urn:sealed-executor:profile:lenient"), {"CHAIN"}),
+    ("summary", lambda d: d["predicate"].update(verifiedLevels=["SLSA_BUILD_LEVEL_3"]), {"CHAIN"}),
+    ("summary", lambda d: d["predicate"]["inputAttestations"][0].update(uri="urn:x"), {"CHAIN"}),
+    ("provenance", lambda d: d["predicate"]["buildDefinition"]["resolvedDependencies"].append(_image()), {"CHAIN"}),
     ("decision", lambda d: d["predicate"]["decision"].update(allowed=False), {"CHAIN"}),
     ("decision", lambda d: d["predicate"]["decision"].update(policy_sha256="0" * 64), {"CHAIN"}),
     ("decision", lambda d: d["predicate"]["decision"].update(plan_sha256="0" * 64), {"CHAIN"}),
@@ -299,6 +303,10 @@ FORGED: list[tuple[str, Callable[[dict[str, Any]], object], set[str]]] = [
         {"CHAIN"},
     ),
 ]
+
+
+def _image() -> dict[str, Any]:
+    return {"name": "image", "digest": {"sha256": "0" * 64}}
 
 
 def _named(stage: str) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """A release that changed in any way does not verify, and the refusal names the file."""
 
+import contextlib
+import itertools
+import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,16 +15,20 @@ from typing import Any
 
 import pytest
 
-from signing.encoding import sha256_hex
+from signing.encoding import canonical_json, sha256_hex
 from signing.errors import VerificationError
-from signing.evidence import Expectations
+from signing.evidence import Expectations, Expected
+from signing.expect import under_one_of
+from signing.layout import BUNDLE_BYTES_MAX
 from signing.local import open_or_create
 from signing.manifest import CHECKSUMS, MANIFEST, parse_manifest, stage_path
+from signing.modes import choose_key, open_signer
+from signing.reproduction import Quorum
 from signing.trust import Authority, TrustedLog, Window
 from signing.value import replaced
-from signing.verify import verify_release
+from signing.verify import NO_DEMANDS, read_bundle, verify_artifact, verify_release
 from tests.unit.signing.conftest import Signed, make_release
-from tests.unit.signing.forging import sign_chain_anew
+from tests.unit.signing.forging import plant, sign_chain_anew
 
 
 def files(folder: Path) -> list[str]:
@@ -132,7 +140,7 @@ def test_an_added_empty_folder_is_refused(signed: Signed) -> None:
 
 def test_a_linked_release_folder_is_refused(signed: Signed, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(signed.folder)
-    with pytest.raises(VerificationError, match="no release"):
+    with pytest.raises(VerificationError, match="symbolic link"):
         verify_release(tmp_path / "link", signed.expect)
 
 
@@ -183,6 +191,100 @@ def test_a_release_without_its_plan_or_decision_is_refused_though_rightly_signed
     sign_chain_anew(signed.folder, signed.domain, edits)
     refused = refusal(signed)
     assert (refused.check, refused.file) == ("STATEMENT", stage_path(stage))
+
+
+def test_a_decision_on_other_artifacts_is_refused_though_rightly_signed(signed: Signed) -> None:
+    def decide_otherwise(decision: dict[str, Any]) -> None:
+        decision["artifacts"]["a.txt"] = "0" * 64
+
+    decision = json.loads((signed.folder / "decision.json").read_bytes())
+    decide_otherwise(decision)
+    plant(signed.folder, signed.domain, "decision.json", canonical_json(decision))
+    sign_chain_anew(signed.folder, signed.domain, {"decision": lambda d: decide_otherwise(d["predicate"]["decision"])})
+    refused = refusal(signed)
+    assert (refused.check, "other artifacts" in refused.message) == ("CHAIN", True)
+
+
+@pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
+def test_a_bundle_of_more_than_so_many_bytes_is_not_read(tmp_path: Path, more: int, fits: bool) -> None:
+    (tmp_path / "large").write_bytes(b"x" * (BUNDLE_BYTES_MAX + more))
+    with pytest.raises(VerificationError) as refused:
+        read_bundle(tmp_path, "large")
+    assert refused.value.check == ("BUNDLE" if fits else "LAYOUT")
+
+
+@pytest.mark.parametrize("mode", [0o2755, 0o1777, 0o2775, 0o700])
+def test_folders_may_have_any_mode_where_only_executables_are_refused(signed: Signed, mode: int) -> None:
+    lax = replaced(NO_DEMANDS, exact_modes=False)
+    for folder in (signed.folder, signed.folder / "artifacts"):
+        folder.chmod(mode)
+    assert refusal(signed).check == "MODE"
+    assert "MODE" in verify_release(signed.folder, signed.expect, lax).not_made
+    for wrong in (0o755, 0o4644, 0o2644):
+        (signed.folder / "plan.json").chmod(wrong)
+        with pytest.raises(VerificationError) as refused:
+            verify_release(signed.folder, signed.expect, lax)
+        assert (refused.value.check, refused.value.file) == ("MODE" if wrong == 0o755 else "LAYOUT", "plan.json")
+
+
+def test_an_artifact_is_verified_under_its_name(signed: Signed) -> None:
+    one, two = (signed.folder / f"artifacts/{name}" for name in ("a.txt", "sub/b.txt"))
+    release = signed.folder / stage_path("release")
+    evidence, names = verify_artifact(one, release, signed.expect)
+    assert (names, evidence.statement.predicate["run_id"]) == (("artifacts/a.txt",), "release")
+    assert verify_artifact(one, release, signed.expect, name="artifacts/a.txt")[1] == ("artifacts/a.txt",)
+    one_bytes, two_bytes = one.read_bytes(), two.read_bytes()
+    one.write_bytes(two_bytes)
+    two.write_bytes(one_bytes)
+    assert verify_artifact(one, release, signed.expect)[1] == ("artifacts/sub/b.txt",)
+    for name in ("artifacts/a.txt", "artifacts/c.txt", ""):
+        with pytest.raises(VerificationError) as refused:
+            verify_artifact(one, release, signed.expect, name=name)
+        assert refused.value.check == "STATEMENT"
+    with pytest.raises(VerificationError):
+        verify_artifact(signed.folder / "plan.json", release, signed.expect)
+
+
+def test_of_several_signers_the_one_under_whom_most_holds_says_why(signed: Signed, tmp_path: Path) -> None:
+    choose_key(tmp_path / "key", key=None, passphrase=None)
+    key = open_signer(tmp_path / "key", now=datetime.now(UTC), passphrase=None).expectations()
+    strange = open_or_create(tmp_path / "strange", now=datetime.now(UTC)).expectations()
+    other = replaced(signed.expect, subject="urn:other")
+    (signed.folder / "plan.json").write_bytes(b"{}")
+    revoked = VerificationError("is revoked", check="REVOKED")
+
+    def check_of(*signers: Expectations) -> tuple[str, str]:
+        def verify(signer: Expectations) -> None:
+            if signer is signed.expect:
+                raise revoked
+            verify_release(signed.folder, signer)
+
+        with pytest.raises(VerificationError) as refused:
+            under_one_of(signers, verify)
+        return refused.value.check, refused.value.message
+
+    for order in itertools.permutations((key, strange, signed.expect)):
+        assert check_of(*order) == ("REVOKED", "is revoked")
+    check, message = check_of(key, strange, other)
+    assert check == "CERTIFICATE"
+    for why in ("not by an expected key", "no trusted authority", f"signed by {signed.expect.subject}"):
+        assert why in message
+
+
+@pytest.mark.parametrize(
+    ("threshold", "subjects", "possible"),
+    [
+        (1, ["a"], True),
+        (2, ["a"], False),
+        (2, ["a", "b"], True),
+        (3, ["a", "b"], False),
+        (9, [re.compile("a.*")], True),
+    ],
+)
+def test_a_quorum_that_nobody_can_make_is_refused(threshold: int, subjects: list[Expected], possible: bool) -> None:
+    among = tuple(Expectations(subject=subject, issuer="i") for subject in subjects)
+    with contextlib.nullcontext() if possible else pytest.raises(ValueError, match="at most"):
+        Quorum(threshold=threshold, among=among)
 
 
 @pytest.mark.parametrize("field", ["subject", "issuer"])

@@ -90,6 +90,11 @@ def test_what_the_old_keys_date_back_is_refused(tmp_path: Path, domain: LocalTru
     domain.rotate(now=START + 5 * DAY)
     back_dated = released(tmp_path, thief, START + DAY, "back-dated")
     assert refusal(back_dated, domain).check == "REVOKED"
+    windows = expected_signer(
+        load_trust_root(domain.folder / TRUSTED_ROOT), identity=domain.identity.subject, issuer=domain.identity.issuer
+    )
+    assert "REVOKED" in verify_release(back_dated, windows).not_made, "which is said, for it was not checked"
+    assert "REVOKED" in verify_release(tmp_path / "old", domain.expectations()).made
     assert stock_verdicts(domain, back_dated) == {True}, "or the trust document would not be needed"
 
 
