@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from executor.errors import RequestError
 from executor.home import Home
-from signing.choice import PUBLIC_KEY, TRUST_CONFIG, mode_of, read_choice
+from signing.choice import PUBLIC_KEY, TRUST_CONFIG, is_chosen, mode_of, read_choice
 from signing.domain import TRUST_DOCUMENT
 from signing.errors import VerificationError
 from signing.evidence import Expectations
@@ -44,6 +45,25 @@ def own_expectations(home: Home) -> Expectations:
         raise VerificationError(
             f"this host has no trust domain of its own at {folder}",
             check="TRUST-ROOT",
-            hint="name whose word counts: --trust-root, --key or --policy",
+            hint="`executor trust init` finishes what was begun here"
+            if is_chosen(folder)
+            else "name whose word counts: --trust-root, --key or --policy",
         )
     return expected_signer(load_trust_root(folder / TRUST_DOCUMENT))
+
+
+def require_local(home: Home) -> None:
+    """Insist on a local trust domain, which alone has a log of its own.
+
+    Raises:
+        RequestError: Something else signs on this host, or nobody does yet.
+    """
+    folder = home.root / "trust"
+    if not is_chosen(folder):
+        raise RequestError(f"nobody signs on this host yet: {folder}", hint="executor trust init")
+    mode = mode_of(folder)
+    if mode != "local":
+        raise RequestError(
+            f"trust mode {mode!r} has no log of its own",
+            hint="key: make a new key and list it in place of the old one; keyless: its operators rotate",
+        )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from signing.domain import DOMAIN_FILE
 from signing.errors import TrustDomainError
 
 MODES = ("local", "keyless", "key")
@@ -11,6 +12,11 @@ PUBLIC_KEY = "public.pem"
 TRUST_CONFIG = "client_trust_config.json"
 CHOICE = "signer.json"
 CHOICE_SCHEMA = "executor.signer/v1"
+
+
+def is_chosen(folder: Path) -> bool:
+    """Whether somebody signs on this host already: by choice, or because a run has made a local trust domain."""
+    return (folder / CHOICE).exists() or (folder / DOMAIN_FILE).exists()
 
 
 def mode_of(folder: Path) -> str:
@@ -35,7 +41,9 @@ def read_choice(folder: Path) -> dict[str, Any]:
         return dict(document)
     except FileNotFoundError:
         return {"mode": "local"}
-    except (OSError, KeyError, TypeError, ValueError) as err:
+    except OSError as err:
+        raise TrustDomainError(f"cannot read who signs: {folder / CHOICE}: {err.strerror}") from err
+    except (KeyError, TypeError, ValueError) as err:
         raise damaged(folder, err) from err
 
 

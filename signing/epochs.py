@@ -1,6 +1,7 @@
 """The epochs of a local trust domain, and what verifiers are given of them. `domain.json` says which there are."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from signing import ecdsa
-from signing.authority import key_id
+from signing.authority import key_id, spki
 from signing.domain import DOMAIN_FILE, TRUST_DOCUMENT, TRUSTED_ROOT, identity_of
+from signing.ecdsa import PublicKey
 from signing.encoding import canonical_json, encode_base64
 from signing.errors import TrustDomainError
 from signing.files import write_whole
@@ -101,16 +103,18 @@ def read_epochs(folder: Path) -> tuple[str, tuple[Epoch, ...]]:
         ) from err
 
 
-def write_trust(folder: Path) -> None:
-    """Write what verifiers need: the trusted root for stock clients, and the trust document around it."""
-    domain_id, epochs = read_epochs(folder)
-    identity, root = identity_of(domain_id), trusted_root(folder)
+def trust_documents(folder: Path, domain_id: str, epochs: tuple[Epoch, ...]) -> dict[str, bytes]:
+    """Return what verifiers need, by file name: the trust document, and the trusted root in it for stock clients.
+
+    Raises:
+        TrustDomainError: A log of a closed epoch is not what it was.
+    """
+    identity, root = identity_of(domain_id), _trusted_root(folder, domain_id, epochs)
     closed = []
     for epoch in epochs[:-1]:
-        place = epoch_folder(folder, epoch.number)
-        leaves = DiskLog(place / "log").leaves(epoch.closed_size or 0)
-        log_id = key_id(ecdsa.load_public_key((place / "tlog.spki").read_bytes()))
-        closed.append({"log_id": encode_base64(log_id), "leaves": encode_base64(b"".join(leaves))})
+        key = log_key(folder, epoch.number)
+        leaves = DiskLog(epoch_folder(folder, epoch.number) / "log", key).leaves(epoch.closed_size or 0)
+        closed.append({"log_id": encode_base64(key_id(key)), "leaves": encode_base64(b"".join(leaves))})
     document = {
         "schema": TRUST_SCHEMA,
         "identity": identity.subject,
@@ -118,20 +122,39 @@ def write_trust(folder: Path) -> None:
         "trusted_root": root,
         "closed_logs": closed,
     }
-    write_whole(folder / TRUST_DOCUMENT, json.dumps(document, indent=2).encode(), mode=0o644)
-    write_whole(folder / TRUSTED_ROOT, json.dumps(root, indent=2).encode(), mode=0o644)
+    return {name: json.dumps(d, indent=2).encode() for name, d in ((TRUST_DOCUMENT, document), (TRUSTED_ROOT, root))}
+
+
+def write_trust(folder: Path, documents: Mapping[str, bytes]) -> None:
+    """Write what verifiers need."""
+    for name, data in documents.items():
+        write_whole(folder / name, data, mode=0o644)
 
 
 def trust_is_written(folder: Path) -> bool:
     """Whether the documents for verifiers are those of the epochs that there are."""
     path = folder / TRUSTED_ROOT
-    wanted = json.dumps(trusted_root(folder), indent=2).encode()
+    wanted = json.dumps(_trusted_root(folder, *read_epochs(folder)), indent=2).encode()
     return path.exists() and path.read_bytes() == wanted and (folder / TRUST_DOCUMENT).exists()
 
 
-def trusted_root(folder: Path) -> dict[str, Any]:
+def log_key(folder: Path, number: int, kind: str = "tlog") -> PublicKey:
+    """Return the public key of an epoch's log.
+
+    Raises:
+        TrustDomainError: It is missing or damaged.
+    """
+    path = epoch_folder(folder, number) / f"{kind}.spki"
+    try:
+        return ecdsa.load_public_key(path.read_bytes())
+    except OSError as err:
+        raise TrustDomainError(f"cannot read the log's key: {path}: {err.strerror}") from err
+    except ValueError as err:
+        raise TrustDomainError(f"log's key is damaged: {path}: {err}", hint="restore it from a backup") from err
+
+
+def _trusted_root(folder: Path, domain_id: str, epochs: tuple[Epoch, ...]) -> dict[str, Any]:
     """Return Sigstore's trusted root over all epochs, each with its window."""
-    domain_id, epochs = read_epochs(folder)
     parts = [_epoch_root(folder, domain_id, epoch) for epoch in epochs]
     return {
         "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
@@ -147,12 +170,16 @@ def _epoch_root(folder: Path, domain_id: str, epoch: Epoch) -> dict[str, Any]:
     window = {"start": _stamp(epoch.start)} | ({"end": _stamp(epoch.end)} if epoch.end else {})
 
     def log(kind: str) -> dict[str, Any]:
-        key = (place / f"{kind}.spki").read_bytes()
+        key = log_key(folder, epoch.number, kind)
         return {
             "baseUrl": f"https://{log_host(kind, domain_id, epoch.number)}",
             "hashAlgorithm": "SHA2_256",
-            "publicKey": {"rawBytes": encode_base64(key), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": window},
-            "logId": {"keyId": encode_base64(key_id(ecdsa.load_public_key(key)))},
+            "publicKey": {
+                "rawBytes": encode_base64(spki(key)),
+                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "validFor": window,
+            },
+            "logId": {"keyId": encode_base64(key_id(key))},
         }
 
     certificate = load_ca(place).public_bytes(Encoding.DER)
@@ -169,6 +196,8 @@ def load_ca(place: Path) -> x509.Certificate:
     """Load the certificate of an epoch's authority."""
     try:
         return x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
+    except OSError as err:
+        raise TrustDomainError(f"cannot read the certificate authority: {place}: {err.strerror}") from err
     except ValueError as err:
         raise TrustDomainError(f"certificate authority is damaged: {place}: {err}") from err
 

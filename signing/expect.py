@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from signing.errors import SigningError, VerificationError
 from signing.evidence import Expectations, Expected
+from signing.files import read_named
 from signing.pem import expect_keys
 from signing.statement import GOOD_RESULTS
 from signing.value import Value, replaced
@@ -50,12 +51,13 @@ def load_verification_policy(path: Path) -> VerificationPolicy:
     import tomllib
 
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(read_named(path).decode())
         return _parse(document, path.parent)
     except OSError as err:
         raise ExpectationError(f"cannot read the verification policy: {path}: {err.strerror}") from err
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise ExpectationError(f"invalid verification policy: {path}: {err}", hint="see signing/README.md") from err
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        why = f"field {err} is missing" if isinstance(err, KeyError) else err
+        raise ExpectationError(f"invalid verification policy: {path}: {why}", hint="see signing/README.md") from err
 
 
 def verify_by_policy(folder: Path, policy: VerificationPolicy) -> Verified:

@@ -8,6 +8,7 @@ Entries are of Rekor's first version, with its signed timestamp: bundles of the 
 are not read by every client in use.
 """
 
+import importlib.util
 import json
 import os
 import threading
@@ -23,7 +24,7 @@ from signing.errors import SigningError
 from signing.evidence import Expectations
 from signing.note import parse_checkpoints
 from signing.statement import Statement
-from signing.trust import load_trust_root
+from signing.trust import load_trust_root, parse_trust_root
 from signing.value import replaced
 
 _SECONDS_BASE = 60.0
@@ -54,6 +55,22 @@ class TokenSource:
         return {"variable": self.variable, "file": self.file, "ambient": self.ambient}
 
 
+def check_client_config(data: bytes) -> None:
+    """Check that a client trust configuration names whom to trust, and services to sign with.
+
+    Raises:
+        ValueError: It does not.
+    """
+    document = json.loads(data)
+    try:
+        parse_trust_root(document)
+        services = [document["signingConfig"][name] for name in ("caUrls", "rekorTlogUrls")]
+    except (KeyError, TypeError, AttributeError, OverflowError) as err:
+        raise ValueError(f"it lacks something, or has it in another form: {err}") from err
+    if not all(services):
+        raise ValueError("it names no authority or no log to sign with")
+
+
 class KeylessSigner:
     """Signs with certificates for an identity token.
 
@@ -72,19 +89,27 @@ class KeylessSigner:
         self._subject = subject
         self._issuer = issuer
 
+    def check_ready(self) -> None:
+        """Check what can be known before there is anything to sign: that the software is there, and a token.
+
+        Raises:
+            SigningError: One of them is not.
+        """
+        if importlib.util.find_spec("sigstore") is None:
+            raise SigningError(
+                "keyless signing needs sigstore-python, which is not installed",
+                hint="install sealed-executor[keyless]",
+            )
+        if not self._token.ambient:  # the platform is asked when a token is needed, which does not live long
+            self._read_token()
+
     def sign(self, statements: Sequence[Statement], *, now: datetime) -> list[Bundle]:  # noqa: ARG002
         """Sign statements under one certificate. `now` is not used: the log's clock counts.
 
         Raises:
             SigningError: A service cannot be reached, does not answer in time, or refuses.
         """
-        try:
-            import sigstore  # noqa: F401
-        except ImportError as err:
-            raise SigningError(
-                "keyless signing needs sigstore-python, which is not installed",
-                hint="install sealed-executor[keyless]",
-            ) from err
+        self.check_ready()
         token = self._read_token()
         limit = _SECONDS_BASE + _SECONDS_EACH * len(statements)
         return _in_time(lambda: _sign(self._trust_config.read_text(), token, statements), seconds=limit)

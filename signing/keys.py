@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from signing.errors import TrustDomainError
-from signing.files import write_whole
+from signing.files import read_named, write_whole
 
 PASSPHRASE_VARIABLE = "EXECUTOR_TRUST_PASSPHRASE"  # noqa: S105 - the variable's name
 _ENCRYPTED = b"BEGIN ENCRYPTED PRIVATE KEY"
@@ -45,9 +45,9 @@ def load_key(path: Path, *, passphrase: bytes | None) -> ec.EllipticCurvePrivate
         TrustDomainError: It cannot be read, others can read it, it is no P-256 key, or the passphrase is not its.
     """
     try:
+        data = read_named(path)
         if path.stat().st_mode & 0o077:
             raise TrustDomainError(f"private key can be read by others: {path}", hint=f"chmod 600 {path}")
-        data = path.read_bytes()
         encrypted = _ENCRYPTED in data
         if encrypted and passphrase is None:
             raise TrustDomainError(f"private key is encrypted: {path}", hint=f"set {PASSPHRASE_VARIABLE}")

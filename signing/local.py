@@ -32,14 +32,16 @@ from signing.epochs import (
     epoch_folder,
     load_ca,
     log_host,
+    log_key,
     read_epochs,
+    trust_documents,
     trust_is_written,
     write_epochs,
     write_trust,
 )
-from signing.errors import TrustDomainError
+from signing.errors import TrustDomainError, TrustRequestError
 from signing.evidence import Expectations
-from signing.files import write_whole
+from signing.files import staged_path, write_whole
 from signing.keys import is_encrypted, load_key, new_key, write_key
 from signing.log import DiskLog, Head
 from signing.note import checkpoint_text, signed_note
@@ -88,6 +90,7 @@ class LocalTrustDomain:
         """
         with _locked(self.folder, shared=True):
             keys = self._open_keys()
+            now = self._within_the_open_epoch(now)
             key = new_key()
             certificate = issue(
                 key.public_key(),
@@ -121,7 +124,7 @@ class LocalTrustDomain:
 
     def log(self, epoch: int) -> DiskLog:
         """Return the transparency log of an epoch."""
-        return DiskLog(epoch_folder(self.folder, epoch) / "log")
+        return DiskLog(epoch_folder(self.folder, epoch) / "log", log_key(self.folder, epoch))
 
     def encrypted(self) -> bool:
         """Whether the keys are encrypted at rest."""
@@ -140,8 +143,9 @@ class LocalTrustDomain:
         Everything signed so far stays valid; nothing that the old keys sign from now on is.
         """
         with _locked(self.folder, shared=False):
-            size = self.log(self.epochs()[-1].number).head().size
-            return self._close(closed_size=size, end=_whole_second(now), reason="rotated", now=now)
+            log = self.log(self.epochs()[-1].number)
+            now = _not_before_the_last(log, now)
+            return self._close(closed_size=log.head().size, end=now, reason="rotated", now=now)
 
     def revoke(self, *, epoch: int, from_index: int, reason: str, now: datetime) -> Epoch:
         """Let an epoch's log count only up to an entry; where it is the open one, close it and open a new one.
@@ -156,24 +160,24 @@ class LocalTrustDomain:
             The open epoch.
 
         Raises:
-            TrustDomainError: There is no such epoch, or its log has no such entry that counts.
+            TrustRequestError: There is no such epoch, or its log has no such entry that counts.
+            TrustDomainError: The domain cannot be used.
         """
         with _locked(self.folder, shared=False):
             found = next((e for e in self.epochs() if e.number == epoch), None)
             if found is None:
-                raise TrustDomainError(f"there is no epoch {epoch}", hint="see `executor trust show`")
+                raise TrustRequestError(f"there is no epoch {epoch}", hint="see `executor trust show`")
             log = self.log(epoch)
             size = log.head().size if found.closed_size is None else found.closed_size
             if not 0 <= from_index < size:
-                raise TrustDomainError(f"{size} entries of epoch {epoch} count, none with index {from_index}")
+                raise TrustRequestError(f"{size} entries of epoch {epoch} count, none with index {from_index}")
             # Clients that know windows alone must reject what is revoked: the window ends with what is not.
             end = datetime.fromtimestamp(log.time_of(from_index - 1), UTC) if from_index else found.start
             if found.end is None:
-                return self._close(closed_size=from_index, end=end, reason=reason, now=now)
+                return self._close(closed_size=from_index, end=end, reason=reason, now=_not_before_the_last(log, now))
             shorter = replace(found, end=end, closed_size=from_index, reason=reason)
             epochs = tuple(shorter if e.number == epoch else e for e in self.epochs())
-            write_epochs(self.folder, self.domain_id, epochs)
-            write_trust(self.folder)
+            self._commit(epochs)
             return epochs[-1]
 
     def _close(self, *, closed_size: int, end: datetime, reason: str, now: datetime) -> Epoch:
@@ -181,10 +185,26 @@ class LocalTrustDomain:
         closed = replace(epochs[-1], end=end, closed_size=closed_size, reason=reason)
         fresh = Epoch(number=closed.number + 1, start=_whole_second(now))
         _make_epoch(self.folder, self.domain_id, fresh, passphrase=self._passphrase)
-        write_epochs(self.folder, self.domain_id, (*epochs[:-1], closed, fresh))
-        write_trust(self.folder)
+        self._commit((*epochs[:-1], closed, fresh))
         _destroy_keys(epoch_folder(self.folder, closed.number))
         return fresh
+
+    def _commit(self, epochs: tuple[Epoch, ...]) -> None:
+        """Write which epochs there are. What follows from them is made before: it may show that a log is damaged."""
+        documents = trust_documents(self.folder, self.domain_id, epochs)
+        write_epochs(self.folder, self.domain_id, epochs)
+        write_trust(self.folder, documents)
+
+    def _within_the_open_epoch(self, now: datetime) -> datetime:
+        """Return a time of the open epoch: whoever waited while another closed one took the time before.
+
+        Raises:
+            TrustDomainError: The clock stands further back than that.
+        """
+        start = self.epochs()[-1].start
+        if start - now > _CLOCK_SLACK:
+            raise TrustDomainError(f"the clock stands before the epoch that began {start:%Y-%m-%d %H:%M:%S} UTC")
+        return max(start, now)
 
     def _open_keys(self) -> _Keys:
         number = self.epochs()[-1].number
@@ -198,24 +218,24 @@ class LocalTrustDomain:
         key, time = keys.private["tlog"], int(now.timestamp())
         log_id = key_id(key.public_key())
         sign_head = _head_signer(key, log_host("tlog", self.domain_id, keys.epoch))
-        first, head, proofs, checkpoint = self.log(keys.epoch).append(bodies, time=time, sign_head=sign_head)
+        made = self.log(keys.epoch).append(bodies, time=time, sign_head=sign_head)
         entries = []
-        for index, (body, proof) in enumerate(zip(bodies, proofs, strict=True), first):
+        for index, (body, proof) in enumerate(zip(bodies, made.proofs, strict=True), made.first):
             promise = canonical_json(
-                {"body": encode_base64(body), "integratedTime": time, "logID": log_id.hex(), "logIndex": index}
+                {"body": encode_base64(body), "integratedTime": made.time, "logID": log_id.hex(), "logIndex": index}
             )
             entries.append(
                 LogEntry(
                     index=index,
                     log_id=log_id,
-                    integrated_time=time,
+                    integrated_time=made.time,
                     promise=ecdsa.sign(key, promise),
                     body=body,
                     leaf=index,
                     proof=tuple(proof),
-                    root=head.root,
-                    size=head.size,
-                    checkpoint=checkpoint,
+                    root=made.head.root,
+                    size=made.head.size,
+                    checkpoint=made.checkpoint,
                 )
             )
         return entries
@@ -240,10 +260,10 @@ def open_or_create(folder: Path, *, now: datetime, passphrase: bytes | None = No
             domain_id, epochs = read_epochs(folder)
             domain = LocalTrustDomain(folder, domain_id, passphrase=passphrase)
             domain._open_keys()
-            _finish_rotation(folder, epochs)
+            _finish_rotation(folder, domain_id, epochs)
         return domain
     except OSError as err:
-        raise TrustDomainError(f"cannot use the trust domain: {err.strerror}: {folder}") from err
+        raise _unusable(folder, err) from err
 
 
 def open_existing(folder: Path) -> LocalTrustDomain:
@@ -262,7 +282,7 @@ def _create(folder: Path, now: datetime, passphrase: bytes | None) -> None:
     epoch = Epoch(number=1, start=_whole_second(now) - _CLOCK_SLACK)
     _make_epoch(folder, domain_id, epoch, passphrase=passphrase)
     write_epochs(folder, domain_id, (epoch,))
-    write_trust(folder)
+    write_trust(folder, trust_documents(folder, domain_id, (epoch,)))
 
 
 def _make_epoch(folder: Path, domain_id: str, epoch: Epoch, *, passphrase: bytes | None) -> None:
@@ -275,20 +295,21 @@ def _make_epoch(folder: Path, domain_id: str, epoch: Epoch, *, passphrase: bytes
     ca = ca_certificate(keys["ca"], f"local trust domain {domain_id}, epoch {epoch.number}", start=epoch.start)
     write_whole(place / "ca.pem", ca.public_bytes(Encoding.PEM), mode=0o644)
     sign_head = _head_signer(keys["tlog"], log_host("tlog", domain_id, epoch.number))
-    DiskLog(place / "log").create(sign_head=sign_head)
+    DiskLog(place / "log", keys["tlog"].public_key()).create(sign_head=sign_head)
 
 
-def _finish_rotation(folder: Path, epochs: tuple[Epoch, ...]) -> None:
+def _finish_rotation(folder: Path, domain_id: str, epochs: tuple[Epoch, ...]) -> None:
     """Complete what a rotation that died left undone. `domain.json` decides how far it came."""
-    if not trust_is_written(folder):
-        write_trust(folder)
     for epoch in epochs[:-1]:
         _destroy_keys(epoch_folder(folder, epoch.number))
+    if not trust_is_written(folder):
+        write_trust(folder, trust_documents(folder, domain_id, epochs))
 
 
 def _destroy_keys(place: Path) -> None:
     for name in _KEYS:
-        (place / f"{name}.key").unlink(missing_ok=True)
+        for path in (place / f"{name}.key", staged_path(place / f"{name}.key")):  # a writer that died leaves that one
+            path.unlink(missing_ok=True)
 
 
 def _head_signer(key: ec.EllipticCurvePrivateKey, origin: str) -> Callable[[Head], str]:
@@ -303,12 +324,42 @@ def _head_signer(key: ec.EllipticCurvePrivateKey, origin: str) -> Callable[[Head
 
 @contextmanager
 def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the domain's lock.
+
+    Raises:
+        TrustDomainError: The file system does not let it be used, now or while it is held.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+    except OSError as err:
+        raise _unusable(folder, err) from err
+
+
+def _unusable(folder: Path, err: OSError) -> TrustDomainError:
+    return TrustDomainError(
+        f"cannot use the trust domain: {err.strerror or err}: {folder}",
+        hint="`executor trust show` says how far a rotation came; the next use of the domain finishes it",
+    )
+
+
+def _not_before_the_last(log: DiskLog, now: datetime) -> datetime:
+    """Return when a log may be closed: everything that it has stays valid, of signers as well who were faster.
+
+    Raises:
+        TrustDomainError: The clock stands further back than that can be.
+    """
+    last = log.last_time()
+    if last is None:
+        return _whole_second(now)
+    moment = datetime.fromtimestamp(last, UTC)
+    if moment - now > _CLOCK_SLACK:
+        raise TrustDomainError(f"the clock stands before the log's last entry: {moment:%Y-%m-%d %H:%M:%S} UTC")
+    return max(_whole_second(now), moment)
 
 
 def _whole_second(moment: datetime) -> datetime:

@@ -8,6 +8,7 @@ from signing.ecdsa import PublicKey, is_p256, load_public_key
 from signing.encoding import decode_base64, encode_base64, sha256_digest
 from signing.errors import VerificationError
 from signing.evidence import Expectations
+from signing.files import read_named
 
 _PUBLIC_KEY = re.compile(
     rb"-----BEGIN PUBLIC KEY-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END PUBLIC KEY-----(?:\r?\n)?"
@@ -44,7 +45,7 @@ def expect_keys(paths: Sequence[Path]) -> Expectations:
     keys = {}
     for path in paths:
         try:
-            hint, key = parse_public_key(path.read_bytes())
+            hint, key = parse_public_key(read_named(path))
         except OSError as err:
             raise VerificationError(f"cannot read the key: {path}: {err.strerror}", check="TRUST-ROOT") from err
         except ValueError as err:

@@ -16,13 +16,14 @@ from signing.certificate import Certificate, parse_certificate
 from signing.ecdsa import PublicKey, load_public_key
 from signing.encoding import decode_base64
 from signing.errors import VerificationError
+from signing.files import read_named
 from signing.merkle import HASH_BYTES
 from signing.value import Value
 
 TRUST_SCHEMA = "executor.trust/v1"
 _CONFIG_TYPE = "application/vnd.dev.sigstore.clienttrustconfig."
 _EC_KEYS = ("PKIX_ECDSA_P256_SHA_256", "PKIX_ECDSA_P384_SHA_384")
-_MALFORMED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 class Window(Value):
@@ -92,13 +93,16 @@ def load_trust_root(path: Path) -> TrustRoot:
         VerificationError: It is missing or malformed.
     """
     try:
-        return parse_trust_root(json.loads(path.read_bytes()))
+        return parse_trust_root(json.loads(read_named(path)))
     except FileNotFoundError as err:
         raise VerificationError(
             f"no trust root at {path}",
             check="TRUST-ROOT",
             hint="name one with --trust-root: what `executor trust export` wrote on the host that signed",
         ) from err
+    except OSError as err:
+        why = f"cannot read the trust root: {path}: {err.strerror}"
+        raise VerificationError(why, check="TRUST-ROOT") from err
     except _MALFORMED as err:
         raise VerificationError(f"trust root is malformed: {path}: {err}", check="TRUST-ROOT") from err
 

@@ -95,6 +95,7 @@ class Verified(Value):
     Attributes:
         manifest: The release's manifest.
         manifest_sha256: Digest of its bytes.
+        statement_sha256: Digest of the release statement's payload, by which a log knows it.
         facts: What its chain says of how it came to be.
         signer: Identity and issuer, or a key's hint.
         signed_at: When its release statement was logged; None where a bare key signed.
@@ -105,6 +106,7 @@ class Verified(Value):
 
     manifest: Manifest
     manifest_sha256: str
+    statement_sha256: str
     facts: Facts
     signer: tuple[str, str]
     signed_at: datetime | None
@@ -157,6 +159,7 @@ def verify_release(
     return Verified(
         manifest=manifest,
         manifest_sha256=manifest_sha256,
+        statement_sha256=release.payload_sha256,
         facts=facts,
         signer=release.signer,
         signed_at=release.signed_at,

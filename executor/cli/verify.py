@@ -128,6 +128,7 @@ def _release_wire(folder: Path, verified: Verified) -> dict[str, Any]:
         "release": str(folder),
         "run_id": verified.manifest.run_id,
         "manifest_sha256": verified.manifest_sha256,
+        "statement_sha256": verified.statement_sha256,
         "builder": facts.builder_id,
         "image_sha256": facts.image_sha256,
         "policy_sha256": facts.policy_sha256,
@@ -147,6 +148,7 @@ def _artifact_wire(file: Path, bundle: Path, evidence: Evidence, names: tuple[st
         "artifact": str(file),
         "bundle": str(bundle),
         "names": list(names),
+        "statement_sha256": evidence.payload_sha256,
         "run_id": statement.predicate.get("run_id"),
         "manifest_sha256": manifest,
     }

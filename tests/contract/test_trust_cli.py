@@ -38,7 +38,9 @@ def exported(tmp_path: Path, release: Path) -> Path:
 
 
 def test_a_host_says_who_signs_on_it(home: Path) -> None:
-    assert executor("trust", "show").returncode == 23
+    for action in (("show",), ("export",), ("log",), ("rotate",)):
+        refused = executor("trust", *action)
+        assert (refused.returncode, "executor trust init" in refused.stderr) == (21, True)
     assert not home.exists(), "looking makes nothing"
     made = executor("trust", "init", "--json")
     assert (made.returncode, json.loads(made.stdout)["mode"]) == (0, "local")
@@ -55,7 +57,7 @@ def test_rotation_and_revocation_by_command(release: Path) -> None:
     refused = executor("verify", str(release), "--json")
     assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (23, "E-VERIFICATION")
     wrong = executor("trust", "revoke", "--epoch", "7", "--from-index", "0", "--reason", "x")
-    assert (wrong.returncode, "no epoch 7" in wrong.stderr) == (32, True)
+    assert (wrong.returncode, "no epoch 7" in wrong.stderr) == (21, True)
 
 
 def test_a_log_proves_that_it_has_only_grown(tmp_path: Path, home: Path, release: Path) -> None:
@@ -64,6 +66,13 @@ def test_a_log_proves_that_it_has_only_grown(tmp_path: Path, home: Path, release
     make_release(tmp_path, open_or_create(Home(home).trust, now=datetime.now(UTC)), "second")
     shown = json.loads(executor("trust", "show", "--since", str(checkpoint), "--json").stdout)
     assert shown["consistency"]["new"] > shown["consistency"]["old"] > 0
+    status = tmp_path / "status.json"
+    status.write_text(executor("trust", "show", "--json").stdout)
+    executor("trust", "rotate")
+    assert executor("trust", "show", "--since", str(status)).returncode == 0
+    status.write_text(executor("trust", "show", "--json").stdout)
+    now = json.loads(executor("trust", "show", "--since", str(status), "--json").stdout)["consistency"]
+    assert (now["epoch"], now["old"], now["new"]) == (2, 0, 0), "an empty log is the beginning of any"
     text = checkpoint.read_text()
     forged = tmp_path / "forged"
     forged.write_text(re.sub(r"\n[A-Za-z0-9+/]{43}=\n", f"\n{'A' * 43}=\n", text, count=1))
@@ -238,10 +247,13 @@ def test_a_key_signs_and_is_verified_by_its_public_half(tmp_path: Path, home: Pa
     choose_key(tmp_path / "other", key=None, passphrase=None)
     refused = executor("verify", str(release), "--key", str(tmp_path / "other/public.pem"), **elsewhere)
     assert refused.returncode == 23
-    assert executor("trust", "init", "--mode", "key", "--key", str(tmp_path / "other/signing.key")).returncode == 32
+    assert executor("trust", "init", "--mode", "key", "--key", str(tmp_path / "other/signing.key")).returncode == 21
     assert executor("verify", str(release), "--key", str(public), "--identity", "urn:x").returncode == 21
-    assert executor("trust", "rotate").returncode == 21
-    assert executor("trust", "export").returncode == 21
+    for action in (("rotate",), ("log",), ("show", "--since", str(public)), ("export", "--form", "trust")):
+        assert executor("trust", *action).returncode == 21
+    assert executor("trust", "export").stdout == public.read_text()
+    wire = json.loads(executor("trust", "export", "--json").stdout)
+    assert (wire["form"], wire["document"]) == ("public-key", public.read_text())
 
 
 @pytest.mark.parametrize(
@@ -258,6 +270,80 @@ def test_a_key_signs_and_is_verified_by_its_public_half(tmp_path: Path, home: Pa
 def test_options_that_do_not_go_together_choose_nothing(home: Path, options: list[str]) -> None:
     assert executor("trust", "init", *options).returncode == 21
     assert not (home / "trust/signer.json").exists()
+
+
+def test_setting_a_host_up_once_more_changes_nobody_who_signs(home: Path) -> None:
+    assert executor("trust", "init", "--mode", "key").returncode == 0
+    before = executor("trust", "show").stdout
+    assert executor("trust", "init").stdout == before
+    refused = executor("trust", "init", "--mode", "local")
+    assert (refused.returncode, "--replace" in refused.stderr, executor("trust", "show").stdout) == (21, True, before)
+    assert "mode: local" in executor("trust", "init", "--mode", "local", "--replace").stdout
+    assert executor("trust", "init", "--mode", "key").returncode == 21
+    assert "mode: key" in executor("trust", "init", "--mode", "key", "--replace").stdout
+
+
+def test_the_entry_to_revoke_from_is_found(release: Path) -> None:
+    wanted = json.loads(executor("verify", str(release), "--json").stdout)["statement_sha256"]
+    entries = json.loads(executor("trust", "log", "--json").stdout)["entries"]
+    (index,) = (entry["index"] for entry in entries if entry["statement_sha256"] == wanted)
+    lines = executor("trust", "log", "--epoch", "1").stdout.splitlines()
+    assert (len(lines), lines[index].split()[2]) == (len(entries), wanted)
+    assert executor("trust", "log", "--epoch", "2").returncode == 21
+    revoke = ("trust", "revoke", "--epoch", "1", "--from-index", str(index), "--reason", "x\nepoch 9: forged")
+    revoked = executor(*revoke)
+    assert revoked.returncode == 0
+    assert not any(line.startswith("epoch 9") for line in revoked.stdout.splitlines())
+    assert executor("verify", str(release)).returncode == 23
+
+
+@pytest.mark.parametrize("option", ["--trust-root", "--key", "--policy"])
+def test_what_is_no_file_that_ends_is_not_waited_for(tmp_path: Path, release: Path, option: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        refused = executor("verify", str(release), option, str(path))
+        assert (refused.returncode, "plain file" in refused.stderr) == (21 if option == "--policy" else 23, True)
+
+
+def test_a_link_to_a_trust_root_is_followed(tmp_path: Path, release: Path, exported: Path) -> None:
+    (tmp_path / "link").symlink_to(exported)
+    assert executor("verify", str(release), "--trust-root", str(tmp_path / "link")).returncode == 0
+
+
+@pytest.mark.parametrize("policy", ["a = " + "[" * 3000 + "]" * 3000, 'schema = "executor.verification-policy/v1"'])
+def test_a_strange_policy_is_refused(tmp_path: Path, release: Path, policy: str) -> None:
+    (tmp_path / "policy.toml").write_text(policy)
+    refused = executor("verify", str(release), "--policy", str(tmp_path / "policy.toml"))
+    assert (refused.returncode, "Traceback" in refused.stderr) == (21, False)
+
+
+def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path, release: Path, exported: Path) -> None:
+    code = (
+        "import errno, os, sys, executor.cli.main as m\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "os.fsync = full; sys.exit(m.main(sys.argv[1:]))"
+    )
+    kept = exported.read_bytes()
+    command = [sys.executable, "-I", "-c", code, "trust", "export", "--out", str(exported)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "No space" in done.stderr, exported.read_bytes()) == (30, True, kept)
+    assert executor("trust", "export", "--out", str(tmp_path / "absent/trust.json")).returncode == 21
+
+
+@pytest.mark.parametrize("config", [None, "[]", "{}", "trusted_root", "no services"])
+def test_keyless_needs_a_configuration_with_services(tmp_path: Path, release: Path, config: str | None) -> None:
+    path = tmp_path / "config.json"
+    root = json.loads(executor("trust", "export", "--form", "trusted-root").stdout)
+    if config == "trusted_root":
+        path.write_text(json.dumps(root))
+    elif config == "no services":
+        path.write_text(executor("trust", "export", "--form", "client-trust-config").stdout)
+    elif config is not None:
+        path.write_text(config)
+    who = ("--identity", "a", "--issuer", "b", "--token-variable", "TOKEN", "--replace")
+    refused = executor("trust", "init", "--mode", "keyless", "--trust-config", str(path), *who)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (21, False)
+    assert "mode: local" in executor("trust", "show").stdout
 
 
 def test_encrypted_keys_need_their_passphrase(home: Path) -> None:

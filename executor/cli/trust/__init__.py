@@ -6,6 +6,7 @@ from typing import TextIO
 
 from executor.cli.arguments import named_path
 
+MODES = ("local", "keyless", "key")
 FORMS = ("trust", "trusted-root", "client-trust-config", "public-key")
 
 
@@ -21,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return command
 
     init = action("init", "choose who signs on this host; what a mode proves is in signing/README.md")
-    init.add_argument("--mode", choices=("local", "keyless", "key"), default="local")
+    init.add_argument("--mode", choices=MODES, help="default: what was chosen before, or local")
+    init.add_argument("--replace", action="store_true", help="choose another mode than was chosen before")
     init.add_argument("--encrypt", action="store_true", help="keep keys encrypted, by a passphrase in the environment")
     init.add_argument(
         "--key", type=named_path, metavar="FILE", help="key: take this P-256 private key; default: a new one"
@@ -34,12 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--issuer", metavar="URI", help="keyless: the issuer of that identity")
     show = action("show", "say who signs, under which keys, and how far the log is")
     show.add_argument(
-        "--since", type=named_path, metavar="CHECKPOINT", help="prove that the log has only grown since then"
+        "--since",
+        type=named_path,
+        metavar="FILE",
+        help="prove that the log has only grown since `show --json` printed it",
     )
     export = action("export", "write what verifiers need")
-    export.add_argument("--form", choices=FORMS, default="trust", help="default: all in one, for `executor verify`")
+    export.add_argument("--form", choices=FORMS, help="default: what `executor verify` takes")
     export.add_argument("--out", type=named_path, metavar="FILE", help="where to; default: stdout")
     action("rotate", "close the log and open a new one with new keys: old releases stay valid, old keys sign no more")
+    log = action("log", "list what was logged, to find the entry to revoke from")
+    log.add_argument("--epoch", type=int, metavar="N", help="whose log, as `show` numbers them; default: the open one")
     revoke = action("revoke", "let a log count only up to an entry, as after a theft of keys")
     revoke.add_argument("--epoch", type=int, required=True, metavar="N", help="whose log, as `show` numbers them")
     revoke.add_argument("--from-index", type=int, required=True, metavar="N", help="the first entry not to count")

@@ -1,19 +1,23 @@
 """`executor trust export`: write what verifiers need, in one of four forms."""
 
 import argparse
+import errno
 import json
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from executor.errors import RequestError
+from executor.errors import HostError, RequestError
 from executor.home import open_home
 from executor.trust import own_expectations
-from signing.choice import PUBLIC_KEY, TRUST_CONFIG, mode_of
+from signing.choice import PUBLIC_KEY, TRUST_CONFIG, is_chosen, mode_of
 from signing.domain import TRUST_DOCUMENT, TRUSTED_ROOT
 from signing.evidence import Expectations
+from signing.files import write_whole
 from signing.trust import TRUST_SCHEMA
 
+SCHEMA = "executor.trust-export/v1"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _CONFIG_TYPE = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _SIGNING_TYPE = "application/vnd.dev.sigstore.signingconfig.v0.2+json"
 
@@ -21,20 +25,30 @@ _SIGNING_TYPE = "application/vnd.dev.sigstore.signingconfig.v0.2+json"
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Write it, and nothing that is secret."""
     home = open_home()
-    expect, folder = own_expectations(home), home.root / "trust"
-    data = _document(args.form, mode_of(folder), folder, expect)
+    folder = home.root / "trust"
+    if not is_chosen(folder):
+        raise RequestError(f"nobody signs on this host yet: {folder}", hint="executor trust init")
+    mode = mode_of(folder)
+    form = args.form or ("public-key" if mode == "key" else "trust")
+    data, as_json = _document(form, mode, folder, own_expectations(home)), getattr(args, "json", False)
+    wire = {"schema": SCHEMA, "status": "ok", "exit_code": 0, "form": form}
     if args.out is None:
-        out.write(data)
+        out.write(json.dumps(wire | {"document": data}, indent=2) + "\n" if as_json else data)
         return 0
-    try:
-        args.out.write_text(data)
-    except OSError as err:
-        raise RequestError(f"cannot write {args.out}: {err.strerror}") from err
+    _write(args.out, data)
     print(f"written: {args.out}", file=sys.stderr)
-    if getattr(args, "json", False):
-        wire = {"schema": "executor.trust-export/v1", "status": "ok", "exit_code": 0}
-        out.write(json.dumps(wire | {"form": args.form, "path": str(args.out)}, indent=2) + "\n")
+    if as_json:
+        out.write(json.dumps(wire | {"path": str(args.out)}, indent=2) + "\n")
     return 0
+
+
+def _write(path: Path, data: str) -> None:
+    """Write a document whole: verifiers may be reading the one that lies there."""
+    try:
+        write_whole(path, data.encode(), mode=0o644)
+    except OSError as err:
+        message = f"cannot write {path}: {err.strerror}"
+        raise (HostError(message) if err.errno in _FULL else RequestError(message)) from err
 
 
 def _document(form: str, mode: str, folder: Path, expect: Expectations) -> str:

@@ -4,14 +4,16 @@ import argparse
 from datetime import UTC, datetime
 from typing import TextIO
 
+from executor.cli.trust import MODES
 from executor.cli.trust.show import describe, write
 from executor.errors import RequestError
-from executor.home import open_home
-from signing.keyless import TokenSource
+from executor.home import Home, open_home
+from signing.choice import is_chosen, mode_of
+from signing.files import read_named
+from signing.keyless import TokenSource, check_client_config
 from signing.keys import PASSPHRASE_VARIABLE, passphrase_from_environment
 from signing.local import open_or_create
 from signing.modes import choose_key, choose_keyless, choose_local
-from signing.trust import load_trust_root
 
 _KEYLESS = ("trust_config", "token_variable", "token_file", "identity", "issuer")
 
@@ -21,24 +23,44 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     home, passphrase = open_home(), passphrase_from_environment()
     if args.encrypt and passphrase is None:
         raise RequestError("--encrypt needs a passphrase", hint=f"set {PASSPHRASE_VARIABLE}, and keep it set for runs")
-    given = [name for name in _KEYLESS if getattr(args, name) is not None]
-    if args.mode != "keyless" and (given or args.ambient):
-        raise RequestError(f"--{(given or ['ambient'])[0].replace('_', '-')} goes with --mode keyless")
-    if args.mode != "key" and args.key is not None:
-        raise RequestError("--key goes with --mode key")
-    if args.mode == "local":
+    mode = _mode(args, home)
+    _check_options(args, mode)
+    if mode == "local":
         choose_local(home.trust, now=datetime.now(UTC), passphrase=passphrase)
         if args.encrypt:
             open_or_create(home.trust, now=datetime.now(UTC), passphrase=passphrase).encrypt_keys()
-    elif args.mode == "key":
+    elif mode == "key":
         choose_key(home.trust, key=args.key, passphrase=passphrase)
-    else:
-        _choose_keyless(args)
+    elif args.trust_config is not None or args.mode is not None:  # else it stays as it was chosen
+        _choose_keyless(args, home)
     write(out, describe(home), as_json=getattr(args, "json", False))
     return 0
 
 
-def _choose_keyless(args: argparse.Namespace) -> None:
+def _mode(args: argparse.Namespace, home: Home) -> str:
+    """Return the mode to choose: who signs must not change because somebody set the host up once more."""
+    folder = home.root / "trust"
+    chosen = mode_of(folder) if is_chosen(folder) else None
+    mode: str = args.mode or chosen or MODES[0]
+    if chosen not in (None, mode) and not args.replace:
+        raise RequestError(
+            f"this host signs in mode {chosen!r} already",
+            hint="verifiers will have to expect another signer: say so with --replace",
+        )
+    return mode
+
+
+def _check_options(args: argparse.Namespace, mode: str) -> None:
+    given = [name for name in _KEYLESS if getattr(args, name) is not None] + ["ambient"] * args.ambient
+    if mode != "keyless" and given:
+        raise RequestError(f"--{given[0].replace('_', '-')} goes with --mode keyless")
+    if mode == "keyless" and args.encrypt:
+        raise RequestError("--encrypt goes with the modes that have keys: local and key")
+    if mode != "key" and args.key is not None:
+        raise RequestError("--key goes with --mode key")
+
+
+def _choose_keyless(args: argparse.Namespace, home: Home) -> None:
     if args.trust_config is None or not args.identity or not args.issuer:
         raise RequestError(
             "keyless signing needs --trust-config, --identity and --issuer",
@@ -48,11 +70,10 @@ def _choose_keyless(args: argparse.Namespace) -> None:
         token = TokenSource(variable=args.token_variable or "", file=args.token_file or "", ambient=args.ambient)
     except ValueError as err:
         raise RequestError(str(err), hint="name one of --token-variable, --token-file and --ambient") from err
-    load_trust_root(args.trust_config)
-    choose_keyless(
-        open_home().trust,
-        trust_config=args.trust_config.read_bytes(),
-        token=token.to_wire(),
-        identity=args.identity,
-        issuer=args.issuer,
-    )
+    try:
+        config = read_named(args.trust_config)
+        check_client_config(config)
+    except (OSError, ValueError) as err:
+        why = err.strerror if isinstance(err, OSError) else err
+        raise RequestError(f"not a client trust configuration: {args.trust_config}: {why}") from err
+    choose_keyless(home.trust, trust_config=config, token=token.to_wire(), identity=args.identity, issuer=args.issuer)

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from executor.cli.trust.show import describe, write
-from executor.errors import RequestError
 from executor.home import Home, open_home
-from signing.choice import mode_of
+from executor.trust import require_local
 from signing.keys import passphrase_from_environment
 from signing.local import LocalTrustDomain, open_or_create
 
@@ -25,15 +24,10 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def local_domain(home: Home) -> LocalTrustDomain:
-    """Return the local trust domain, which alone has a log of its own.
+    """Return the local trust domain, open for changes.
 
     Raises:
-        RequestError: Something else signs on this host.
+        RequestError: There is none.
     """
-    mode = mode_of(home.root / "trust")
-    if mode != "local":
-        raise RequestError(
-            f"trust mode {mode!r} has no log of its own to close",
-            hint="key: make a new key and list it in place of the old one; keyless: its operators rotate",
-        )
+    require_local(home)
     return open_or_create(home.trust, now=datetime.now(UTC), passphrase=passphrase_from_environment())

@@ -7,14 +7,16 @@ from typing import Any, TextIO
 
 from executor.errors import RequestError
 from executor.home import Home, open_home
-from executor.trust import own_expectations
-from signing.choice import mode_of
+from executor.text import printable
+from executor.trust import own_expectations, require_local
+from signing.choice import is_chosen, mode_of
 from signing.encoding import encode_base64
 from signing.errors import TrustDomainError, VerificationError
 from signing.evidence import shown
+from signing.files import read_named
 from signing.local import LocalTrustDomain, open_existing
 from signing.merkle import roots_from_consistency
-from signing.note import parse_checkpoint
+from signing.note import Checkpoint, parse_checkpoint
 
 SCHEMA = "executor.trust-status/v1"
 
@@ -24,6 +26,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     home = open_home()
     wire = describe(home)
     if args.since is not None:
+        require_local(home)
         wire["consistency"] = _consistency(args.since, open_existing(home.root / "trust"))
     write(out, wire, as_json=getattr(args, "json", False))
     return 0
@@ -33,9 +36,11 @@ def describe(home: Home) -> dict[str, Any]:
     """Return who signs for a state directory, making nothing.
 
     Raises:
-        VerificationError: Nobody does yet.
+        RequestError: Nobody does yet.
     """
     folder = home.root / "trust"
+    if not is_chosen(folder):
+        raise RequestError(f"nobody signs on this host yet: {folder}", hint="executor trust init")
     mode, expect = mode_of(folder), own_expectations(home)
     wire: dict[str, Any] = {"schema": SCHEMA, "status": "ok", "exit_code": 0, "mode": mode}
     if mode == "key":
@@ -61,7 +66,7 @@ def write(out: TextIO, wire: dict[str, Any], *, as_json: bool) -> None:
     if "consistency" in wire:
         known = wire["consistency"]
         lines.append(f"consistent: the log of epoch {known['epoch']} has grown from {known['old']} to {known['new']}")
-    out.write("\n".join(lines) + "\n")
+    out.write("\n".join(map(printable, lines)) + "\n")
 
 
 def _epoch(domain: LocalTrustDomain, number: int) -> dict[str, Any]:
@@ -78,13 +83,35 @@ def _consistency(path: Path, domain: LocalTrustDomain) -> dict[str, Any]:
         VerificationError: The log forgot something, or is another.
     """
     try:
-        old = parse_checkpoint(path.read_text())
-    except (OSError, ValueError) as err:
-        raise RequestError(f"not a checkpoint: {path}: {err}") from err
+        checkpoints = _checkpoints_in(read_named(path))
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise RequestError(
+            f"no checkpoint: {path}: {err}", hint="keep what `executor trust show --json` prints, or a checkpoint in it"
+        ) from err
+    *_, last = (_consistency_with(old, domain, path) for old in checkpoints)
+    return last
+
+
+def _checkpoints_in(data: bytes) -> list[Checkpoint]:
+    """Parse a checkpoint, or all those of a trust status.
+
+    Raises:
+        ValueError: It is neither. So do KeyError and TypeError.
+    """
+    text = data.decode()
+    if not text.startswith("{"):
+        return [parse_checkpoint(text)]
+    epochs = json.loads(text)["epochs"]
+    return [parse_checkpoint(epochs[0]["checkpoint"]), *(parse_checkpoint(e["checkpoint"]) for e in epochs[1:])]
+
+
+def _consistency_with(old: Checkpoint, domain: LocalTrustDomain, path: Path) -> dict[str, Any]:
     for epoch in domain.epochs():
         log = domain.log(epoch.number)
         if log.checkpoint().split("\n")[0] == old.origin:
             head = log.head()
+            if old.size == 0:  # an empty log is the beginning of any (RFC 6962, section 2.1.2)
+                return {"epoch": epoch.number, "old": 0, "new": head.size, "proof": []}
             try:
                 proof = log.consistency(old.size)
                 roots = roots_from_consistency(proof, old=old.size, old_root=old.root, new=head.size)

@@ -14,7 +14,7 @@ from sigstore.verify import Verifier, policy
 from signing.bundle import Bundle, ByCertificate, parse_bundle
 from signing.domain import TRUSTED_ROOT
 from signing.encoding import canonical_json, encode_base64
-from signing.errors import VerificationError
+from signing.errors import TrustDomainError, VerificationError
 from signing.evidence import verify_bundle
 from signing.local import LocalTrustDomain, open_or_create
 from signing.statement import PREDICATE_ARTIFACT, Statement
@@ -134,9 +134,14 @@ def test_a_signature_outside_of_the_certificates_ten_minutes_is_refused(
         verify_bundle(outside, expectations(domain), file="a")
 
 
-def test_a_signature_back_dated_before_the_authority_is_refused(tmp_path: Path) -> None:
+def test_a_signature_back_dated_before_the_authority_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     domain = open_or_create(tmp_path / "old", now=start)
+    with pytest.raises(TrustDomainError, match="before the epoch"):
+        sign(domain, now=start - timedelta(days=1))
+    monkeypatch.setattr(LocalTrustDomain, "_within_the_open_epoch", lambda _, now: now)  # as a thief would
     bundle = sign(domain, now=start - timedelta(days=1))
     with pytest.raises(VerificationError) as refused:
         verify_bundle(bundle, expectations(domain), file="a")

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from signing import merkle
+from signing import ecdsa, merkle
 from signing.errors import TrustDomainError
+from signing.keys import new_key
 from signing.log import DiskLog, Head
 from signing.note import checkpoint_text, parse_checkpoint, signed_note
 
+KEY = new_key()
+
 
 def sign_head(head: Head) -> str:
-    return signed_note(checkpoint_text("log.invalid", head.size, head.root), "log.invalid", b"hint", b"signature")
+    text = checkpoint_text("log.invalid", head.size, head.root)
+    return signed_note(text, "log.invalid", b"hint", ecdsa.sign(KEY, text.encode()))
 
 
 def append(log: DiskLog, count: int, *, time: int = 1, each: bool = False) -> None:
@@ -23,7 +27,7 @@ def append(log: DiskLog, count: int, *, time: int = 1, each: bool = False) -> No
 
 
 def new_log(folder: Path) -> DiskLog:
-    log = DiskLog(folder)
+    log = DiskLog(folder, KEY.public_key())
     log.create(sign_head=sign_head)
     return log
 
@@ -50,11 +54,11 @@ def test_one_at_a_time_or_all_at_once_gives_the_tree_that_memory_gives(tmp_path:
 def test_every_entry_of_a_batch_has_its_proof(log: DiskLog) -> None:
     append(log, 5)
     bodies = [b"more %d" % i for i in range(6)]
-    first, head, proofs, checkpoint = log.append(bodies, time=1, sign_head=sign_head)
-    assert (first, head.size, parse_checkpoint(checkpoint).root) == (5, 11, head.root)
-    for index, (body, proof) in enumerate(zip(bodies, proofs, strict=True), first):
+    made = log.append(bodies, time=1, sign_head=sign_head)
+    assert (made.first, made.head.size, parse_checkpoint(made.checkpoint).root) == (5, 11, made.head.root)
+    for index, (body, proof) in enumerate(zip(bodies, made.proofs, strict=True), made.first):
         leaf = merkle.leaf_hash(body)
-        assert merkle.root_from_proof(leaf, index=index, size=11, proof=proof) == head.root
+        assert merkle.root_from_proof(leaf, index=index, size=11, proof=proof) == made.head.root
 
 
 def test_a_log_is_consistent_with_each_of_its_earlier_heads(log: DiskLog) -> None:
@@ -131,9 +135,8 @@ def test_a_log_that_was_rewritten_is_not_used(log: DiskLog, tmp_path: Path) -> N
         changed = bytearray(data)
         changed[position] ^= 1
         tree.write_bytes(changed)
-        if position:
-            with pytest.raises(TrustDomainError, match="rewritten"):
-                log.head()
+        with pytest.raises(TrustDomainError, match="rewritten"):
+            log.head() if position else log.leaves(1)  # a leaf is looked at when it is given away
     other = new_log(tmp_path / "other")
     other.append([b"forged %d" % i for i in range(5)], time=1, sign_head=sign_head)
     tree.write_bytes((tmp_path / "other/tree").read_bytes())
@@ -147,7 +150,28 @@ def test_a_log_without_its_checkpoint_is_not_used(log: DiskLog, tmp_path: Path) 
     with pytest.raises(TrustDomainError, match="no checkpoint"):
         log.head()
     with pytest.raises(TrustDomainError, match="cannot use the log"):
-        DiskLog(tmp_path / "absent").head()
+        DiskLog(tmp_path / "absent", KEY.public_key()).head()
+
+
+def test_a_log_whose_checkpoint_another_key_signed_is_not_used(log: DiskLog, tmp_path: Path) -> None:
+    append(log, 5)
+    assert DiskLog(tmp_path / "log", KEY.public_key()).head().size == 5
+    with pytest.raises(TrustDomainError, match="not signed by its key"):
+        DiskLog(tmp_path / "log", new_key().public_key()).head()
+
+
+@pytest.mark.parametrize(
+    "line", [b"5\n", b"\xff\n", b"{}\n", b'{"index":1e999}\n', b'{"body":"","index":1,"time":1}\n', b""]
+)
+def test_an_entry_that_is_none_is_found(log: DiskLog, tmp_path: Path, line: bytes) -> None:
+    append(log, 1)
+    (tmp_path / "log/entries").write_bytes(line)
+    with pytest.raises(TrustDomainError, match="entries are damaged"):
+        log.head()
+    (tmp_path / "log/entries").unlink()
+    for use in (log.head, log.last_time, lambda: log.time_of(0), lambda: append(log, 1)):
+        with pytest.raises(TrustDomainError):
+            use()
 
 
 def test_a_log_with_a_damaged_checkpoint_or_entries_is_not_used(log: DiskLog, tmp_path: Path) -> None:
@@ -163,20 +187,22 @@ def test_a_log_with_a_damaged_checkpoint_or_entries_is_not_used(log: DiskLog, tm
         log.head()
 
 
-def test_times_never_go_back(log: DiskLog) -> None:
-    append(log, 1, time=10)
-    append(log, 1, time=10)
-    with pytest.raises(TrustDomainError, match="3 s before"):
-        append(log, 1, time=7)
-    assert log.head().size == 2
+@pytest.mark.parametrize(("back", "fits"), [(0, True), (1, True), (60, True), (61, False)])
+def test_times_never_go_back(log: DiskLog, back: int, fits: bool) -> None:
+    """Of two that append at the same time, one took the time first and the lock last."""
+    append(log, 1, time=100)
+    with contextlib.nullcontext() if fits else pytest.raises(TrustDomainError, match="61 s before"):
+        made = log.append([b"x"], time=100 - back, sign_head=sign_head)
+        assert (made.time, log.last_time()) == (100, 100)
+    assert log.append([b"y"], time=101, sign_head=sign_head).time == 101
 
 
 def test_what_a_log_does_not_have_cannot_be_asked_of_it(log: DiskLog) -> None:
     append(log, 2)
     assert log.time_of(1) == 1
-    with pytest.raises(ValueError, match="no entry 2"):
+    with pytest.raises(TrustDomainError, match="no entry 2"):
         log.time_of(2)
-    with pytest.raises(ValueError, match="2 entries"):
+    with pytest.raises(TrustDomainError, match="2 entries"):
         log.leaves(3)
     for old in (0, 3):
         with pytest.raises(ValueError, match="older tree"):

@@ -6,18 +6,24 @@ The thief of these tests has the whole trust folder as it was, keys and log, and
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from signing.bundle import ByCertificate, LogEntry, parse_bundle
+from signing.bundle import Bundle, ByCertificate, LogEntry, parse_bundle
 from signing.domain import TRUST_DOCUMENT, TRUSTED_ROOT
 from signing.epochs import log_host
-from signing.errors import TrustDomainError, VerificationError
+from signing.errors import TrustDomainError, TrustRequestError, VerificationError
+from signing.evidence import verify_bundle
 from signing.expect import expected_signer
 from signing.local import LocalTrustDomain, _head_signer, open_or_create
 from signing.manifest import stage_path
+from signing.statement import Statement
 from signing.trust import load_trust_root
 from signing.verify import verify_release
 from tests.fakes.services import js_verify
@@ -125,6 +131,7 @@ def test_an_entry_of_a_foreign_log_is_refused(tmp_path: Path, domain: LocalTrust
     other = open_or_create(tmp_path / "other", now=START)
     for name in ("tlog.key", "tlog.spki"):
         shutil.copy(other.folder / "epochs/1" / name, thief.folder / "epochs/1" / name)
+    shutil.copytree(other.folder / "epochs/1/log", thief.folder / "epochs/1/log", dirs_exist_ok=True)
     thief._keys = None  # read anew
     sign_chain_anew(release, thief, {}, now=START)
     assert refusal(release, domain).check == "LOG"
@@ -167,7 +174,7 @@ def test_a_closed_epoch_can_be_revoked_further(tmp_path: Path, domain: LocalTrus
 
 @pytest.mark.parametrize(("epoch", "index"), [(1, 99), (1, -1), (2, 0), (0, 0)])
 def test_what_is_not_there_cannot_be_revoked(domain: LocalTrustDomain, epoch: int, index: int) -> None:
-    with pytest.raises(TrustDomainError):
+    with pytest.raises(TrustRequestError):
         domain.revoke(epoch=epoch, from_index=index, reason="", now=START + DAY)
     assert len(domain.epochs()) == 1
 
@@ -235,3 +242,118 @@ def test_a_domain_can_be_encrypted_later(tmp_path: Path, domain: LocalTrustDomai
     with pytest.raises(TrustDomainError, match="encrypted"):
         open_or_create(domain.folder, now=START)
     released(tmp_path, open_or_create(domain.folder, now=START, passphrase=b"correct horse"), START, "release")
+
+
+def statement(name: str) -> Statement:
+    return Statement(subjects={name: "0" * 64}, predicate_type="urn:x", predicate={})
+
+
+def check(domain: LocalTrustDomain, bundle: Bundle) -> None:
+    assert verify_bundle(bundle, domain.expectations(), file="a").signer[0] == domain.identity.subject
+
+
+@pytest.mark.parametrize("behind", [timedelta(0), timedelta(seconds=1), timedelta(seconds=60)])
+def test_signers_and_rotations_that_took_the_time_before_they_got_the_lock_harm_nothing(
+    domain: LocalTrustDomain, behind: timedelta
+) -> None:
+    """What was signed stays valid, and what is signed is: whoever reads the clock first may be served last."""
+    moment = (START + DAY).replace(microsecond=0)
+    first, second = (domain.sign([statement("a")], now=now)[0] for now in (moment, moment - behind))
+    domain.rotate(now=moment - behind)
+    third = domain.sign([statement("b")], now=moment - behind)[0]
+    for bundle in (first, second, third):
+        check(domain, bundle)
+    assert domain.epochs()[0].end == domain.epochs()[1].start == moment
+
+
+@pytest.mark.parametrize("use", ["sign", "rotate", "revoke"])
+def test_a_clock_that_stands_further_back_changes_nothing(domain: LocalTrustDomain, use: str) -> None:
+    domain.sign([statement("a")], now=START + DAY)
+    now, before = START + DAY - timedelta(seconds=62), domain.epochs()
+    uses: dict[str, Callable[[], object]] = {
+        "sign": lambda: domain.sign([statement("b")], now=now),
+        "rotate": lambda: domain.rotate(now=now),
+        "revoke": lambda: domain.revoke(epoch=1, from_index=0, reason="x", now=now),
+    }
+    with pytest.raises(TrustDomainError, match="clock stands"):
+        uses[use]()
+    assert domain.epochs() == before
+
+
+def test_processes_that_sign_while_others_rotate_lose_nothing(tmp_path: Path, domain: LocalTrustDomain) -> None:
+    code = (
+        "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
+        "from signing.local import open_or_create; from signing.statement import Statement\n"
+        "domain = open_or_create(Path(sys.argv[1]), now=datetime.now(UTC))\n"
+        "for number in range(120):\n"
+        "    one = Statement(subjects={'a': '0' * 64}, predicate_type='urn:x', predicate={'n': number})\n"
+        "    (bundle,) = domain.sign([one], now=datetime.now(UTC))\n"
+        "    Path(sys.argv[2], f'{number}').write_bytes(bundle.to_bytes())\n"
+    )
+    folder, root = tmp_path / "live", Path(__file__).parents[3]
+    live = open_or_create(folder, now=datetime.now(UTC))
+    places = [tmp_path / f"signer-{n}" for n in range(3)]
+    running = []
+    for place in places:
+        place.mkdir()
+        running.append(subprocess.Popen([sys.executable, "-c", code, str(folder), str(place)], cwd=root))
+    rotations = 0
+    while any(process.poll() is None for process in running):
+        live.rotate(now=datetime.now(UTC))
+        rotations += 1
+        time.sleep(0.3)
+    assert [process.wait() for process in running] == [0, 0, 0]
+    bundles = [path for place in places for path in place.iterdir()]
+    assert (len(bundles), rotations > 0) == (360, True)
+    expect = live.expectations()
+    for path in bundles:
+        verify_bundle(parse_bundle(path.read_bytes()), expect, file=path.name)
+
+
+def test_a_rotation_over_a_damaged_log_changes_nothing(domain: LocalTrustDomain) -> None:
+    domain.sign([statement("a"), statement("b")], now=START)
+    domain.rotate(now=START + DAY)
+    tree = domain.folder / "epochs/1/log/tree"
+    whole, before = tree.read_bytes(), domain.epochs()
+    tree.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(TrustDomainError, match="rewritten"):
+        domain.rotate(now=START + 2 * DAY)
+    assert (domain.epochs(), (domain.folder / TRUST_DOCUMENT).exists()) == (before, True)
+    check(domain, domain.sign([statement("c")], now=START + 2 * DAY)[0])
+    tree.write_bytes(whole)
+    domain.rotate(now=START + 3 * DAY)
+    assert list(domain.folder.glob("epochs/2/*.key")) == []
+
+
+def test_keys_that_a_dying_writer_left_beside_go_as_well(domain: LocalTrustDomain) -> None:
+    left = domain.folder / "epochs/1/.ca.key.new"
+    left.write_bytes(b"a private key")
+    domain.rotate(now=START + DAY)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ca.key",
+        "ca.pem",
+        "ctlog.key",
+        "ctlog.spki",
+        "tlog.key",
+        "tlog.spki",
+        "log/entries",
+        "log/tree",
+        "log/checkpoint",
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "empty", "garbage"])
+def test_a_damaged_domain_says_so(tmp_path: Path, name: str, damage: str) -> None:
+    folder = tmp_path / "trust"
+    open_or_create(folder, now=START).sign([statement("a")], now=START)
+    path = folder / "epochs/1" / name
+    path.unlink() if damage == "missing" else path.write_bytes(b"" if damage == "empty" else b"\xff" * 90)
+    if path.exists():
+        path.chmod(0o600)
+    (folder / TRUST_DOCUMENT).unlink()  # so that all of it is read
+    with pytest.raises(TrustDomainError):
+        open_or_create(folder, now=START).sign([statement("b")], now=START)
