@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from executor.errors import HostError
 
 Verdict = Literal["identical", "within-tolerance", "different"]
+_NAMES_MAX = 100_000
 _Text = Annotated[str, Field(max_length=2000)]
 
 
@@ -23,7 +24,7 @@ class TensorDifference(_Strict):
     """How far one tensor is from what it was. Where no number says so, it is the largest that there is."""
 
     name: _Text
-    shape: list[int]
+    shape: list[int] = Field(max_length=64)
     dtype: _Text
     max_abs: float = Field(ge=0, allow_inf_nan=False)
     max_rel: float = Field(ge=0, allow_inf_nan=False)
@@ -38,8 +39,16 @@ class PairReport(_Strict):
     tensors: list[TensorDifference] = Field(default_factory=list, max_length=50)
     count: int = Field(default=0, ge=0)
     within: bool = False
-    missing: list[_Text] = Field(default_factory=list)
-    added: list[_Text] = Field(default_factory=list)
+    missing: list[_Text] = Field(default_factory=list, max_length=_NAMES_MAX)
+    added: list[_Text] = Field(default_factory=list, max_length=_NAMES_MAX)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "PairReport":
+        if self.count < len(self.tensors) or (self.count and not self.tensors):
+            raise ValueError("it lists other tensors than it counts")
+        if self.within and not all(tensor.within for tensor in self.tensors):
+            raise ValueError("a tensor is farther apart than the artifact that it is in")
+        return self
 
 
 class _Reports(_Strict):

@@ -20,13 +20,13 @@ from typing import Any
 from executor import __version__, gate
 from executor.admission import Admitted, admit
 from executor.canonical import digest_of
-from executor.errors import Cancelled, ExecutorError, HostError
+from executor.errors import Cancelled, HostError
 from executor.events import Events
 from executor.exits import Exit
 from executor.limits import limits_wire
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
-from executor.record import RECORD, write_record
+from executor.record import RECORD, write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, failure_wire, result_wire, status_of
@@ -37,10 +37,11 @@ from executor.sandbox.owner import claim_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
 from executor.statements import chain_of
-from executor.transfer.inputs import InputStore, keep_code, lay_out_code, locate
+from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
 from executor.verdict import decision_wire
+from executor.workspace import lay_out
 from signing.errors import SigningError
 from signing.signer import Signer
 from signing.verify import Verified
@@ -177,14 +178,15 @@ class Run:
             log_folder.mkdir(mode=0o700)
         except OSError as err:
             raise HostError(f"the host failed: {err.strerror or err}") from err
-        try:
-            status = self._run(folder, log_folder, admitted, signer)
-        finally:
-            if "record" not in self._report:
-                self._take_back()  # without a record there is no release either
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             if context.pool is not None:
-                context.pool.close()
-            shutil.rmtree(folder, ignore_errors=True)
+                stack.callback(context.pool.close)
+            try:
+                status = self._run(folder, log_folder, admitted, signer)
+            finally:
+                if "record" not in self._report:
+                    self._take_back()  # without a record there is no release either
         return self._result_wire(status)
 
     def _take_back(self) -> None:
@@ -210,7 +212,7 @@ class Run:
     def _run(self, folder: Path, log_folder: Path, admitted: Admitted, signer: Signer) -> Status:
         """Go the journey and record how it ended, however it ended."""
         try:
-            self._lay_out_inputs(folder)
+            self._lay_out(folder)
             stages = Stages(
                 self._plan,
                 image_id=admitted.image_id,
@@ -224,26 +226,28 @@ class Run:
         except gate.DeniedError as err:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
-        except (ExecutorError, SigningError) as err:
-            self._take_back()
-            self._fail(err, log_folder, signer)
-            raise
         except OSError as err:
             self._take_back()
             known = HostError(f"the host failed: {err.strerror or err}")
             self._fail(known, log_folder, signer)
             raise known from err
+        except Exception as err:  # a fault of ours as well: it leaves its record, and is reported as what it is
+            self._take_back()
+            self._fail(err, log_folder, signer)
+            raise
         self._record(log_folder, status, signer)
+        if self._named is not None:
+            self._events.emit("released", path=str(self._target), manifest_sha256=self._named)
         return status
 
-    def _fail(self, error: ExecutorError | SigningError, log_folder: Path, signer: Signer) -> None:
+    def _fail(self, error: Exception, log_folder: Path, signer: Signer) -> None:
         """Record an error, and have it say where."""
         self._report["error"] = error_wire(error)
-        error.run_id, error.record = self._run_id, str(log_folder / RECORD)
+        vars(error).update(run_id=self._run_id, record=str(log_folder / RECORD))
         try:
             self._record(log_folder, status_of(error), signer, result=failure_wire(error))
         except SigningError:
-            error.record = ""
+            vars(error).update(record="")
             raise
 
     def _journey(self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, signer: Signer) -> Status:
@@ -280,7 +284,6 @@ class Run:
             now=self._context.now,
             before_naming=before_naming,
         )
-        self._events.emit("released", path=str(self._target), manifest_sha256=self._named)
         return status
 
     def _complete(self, outcome: Outcome, artifacts: list[Artifact]) -> Outcome:
@@ -319,31 +322,15 @@ class Run:
             also_oms=self._also_oms,
         )
 
-    def _lay_out_inputs(self, folder: Path) -> None:
-        """Take the inputs into the store and lay them and the code out as the job will see them."""
-        store, left = InputStore(self._context.home.cas), self._plan.input_bytes
-        (folder / "in").mkdir(mode=0o755)
-        for name, item in sorted(self._prepared.spec.inputs.items()):
-            source = locate(item.uri, self._prepared.base)
-            kept = store.take(
-                source,
-                sha256=item.sha256,
-                name=name,
-                bytes_max=left,
-                native=name in self._plan.plugins,
-                scratch=folder,
-                cancelled=self._context.cancelled,
-            )
-            left -= kept.stat().st_size
-            (folder / "in" / name).hardlink_to(kept)
-        self._input_bytes = self._plan.input_bytes - left
-        (folder / "plugins").mkdir(mode=0o755)
-        for name, rule in self._plan.plugins.items():
-            (folder / "plugins" / rule.name).hardlink_to(folder / "in" / name)
-        (folder / "code").mkdir(mode=0o755)
-        if self._prepared.code is not None:
-            lay_out_code(self._prepared.code, folder / "code")
-            keep_code(self._context.home.cas, self._prepared.code)
+    def _lay_out(self, folder: Path) -> None:
+        """Lay inputs and code out as the job will see them, and keep both for whoever runs the plan again."""
+        prepared, cas = self._prepared, self._context.home.cas
+        sources = {name: locate(item.uri, prepared.base) for name, item in prepared.spec.inputs.items()}
+        self._input_bytes = lay_out(
+            self._plan, sources, prepared.code, folder, store=InputStore(cas), cancelled=self._context.cancelled
+        )
+        if prepared.code is not None:
+            keep_code(cas, prepared.code)
 
     def _note_run(self, result: RunResult, outcome: Outcome, artifacts: list[Artifact]) -> None:
         report = self._report
@@ -410,8 +397,20 @@ class Run:
         try:
             path = write_record(log_folder, record, signer=signer, now=now)
         except (OSError, SigningError) as err:
-            raise SigningError(f"the run's record could not be written and signed: {log_folder}") from err
+            failure = SigningError(
+                f"the run's record could not be written and signed: {log_folder}", hint=getattr(err, "hint", "")
+            )
+            self._leave_unsigned(failure, log_folder)
+            raise failure from err
         self._report["record"] = str(path)
+
+    def _leave_unsigned(self, failure: SigningError, log_folder: Path) -> None:
+        """Leave a record all the same: that there is neither a release nor a signature."""
+        self._take_back()
+        failure.run_id = self._run_id
+        record = self._record_wire(status_of(failure)) | {"error": error_wire(failure)}
+        with contextlib.suppress(OSError):
+            failure.record = str(write_unsigned(log_folder, record))
 
     def _record_wire(self, status: Status) -> dict[str, Any]:
         return {

@@ -44,7 +44,7 @@ def prepare(job_file: Path, *, home: Home) -> Prepared:
     if spec.code:
         code = read_code(outside_of(job_file.parent / spec.code.path, home.root, what="code"), spec.code.entry)
     plan = plan_job(spec, code=(code.sha256, code.entry) if code else None)
-    _check_signer(plan, home)
+    check_signer(plan, home)
     for name, item in spec.inputs.items():
         outside_of(locate(item.uri, job_file.parent), home.root, what=f"input {name!r}")
     return Prepared(spec=spec, base=job_file.parent, code=code, plan=plan)
@@ -69,7 +69,12 @@ def plan_job(spec: JobSpec, *, code: tuple[str, str] | None = None) -> LaunchPla
     return plan_launch(spec, image=image, policy=policy, code=code, proxy_image=proxy_image)
 
 
-def _check_signer(plan: LaunchPlan, home: Home) -> None:
+def check_signer(plan: LaunchPlan, home: Home) -> None:
+    """Check that the profile lets sign whoever signs on this host.
+
+    Raises:
+        RequestError: It does not.
+    """
     mode, profile = mode_of(home.root / "trust"), plan.policy.profile
     if mode not in profile.signers:
         raise RequestError(

@@ -22,7 +22,7 @@ _MODE = 0o600
 
 
 def write_record(folder: Path, record: Mapping[str, Any], *, signer: Signer, now: datetime) -> Path:
-    """Write a record, the run's statements and their signature bundles.
+    """Sign a record and the run's statements, and write it with them.
 
     Args:
         folder: The run's folder in the log. A record without a signature, left by an executor that died, is replaced.
@@ -34,11 +34,9 @@ def write_record(folder: Path, record: Mapping[str, Any], *, signer: Signer, now
         Where the record lies.
 
     Raises:
-        SigningError: It could not be signed. The record itself is kept.
+        SigningError: It could not be signed. Nothing was written.
     """
-    data = canonical_json({"schema": SCHEMA, **record})
-    path = folder / RECORD
-    write_whole(path, data, mode=_MODE)
+    data = _to_bytes(record)
     chain = chain_of(record)
     claim = {
         "run_id": record["run_id"],
@@ -47,11 +45,24 @@ def write_record(folder: Path, record: Mapping[str, Any], *, signer: Signer, now
     }
     own = Statement(subjects={RECORD: sha256_hex(data)}, predicate_type=PREDICATE_RECORD, predicate=claim)
     *bundles, last = signer.sign([*chain.values(), own], now=now)
+    path = folder / RECORD
+    write_whole(path, data, mode=_MODE)
     (folder / ATTESTATIONS).mkdir(mode=0o700, exist_ok=True)
     for stage, bundle in zip(chain, bundles, strict=True):
         write_whole(folder / stage_path(stage), bundle.to_bytes(), mode=_MODE)
     write_whole(folder / f"{RECORD}{BUNDLE_SUFFIX}", last.to_bytes(), mode=_MODE)
     return path
+
+
+def write_unsigned(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Write the record of a run that could not be signed. Nobody believes it but whoever reads it on this host."""
+    path = folder / RECORD
+    write_whole(path, _to_bytes(record), mode=_MODE)
+    return path
+
+
+def _to_bytes(record: Mapping[str, Any]) -> bytes:
+    return canonical_json({"schema": SCHEMA, **record})
 
 
 def is_recorded(folder: Path) -> bool:

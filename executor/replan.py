@@ -1,17 +1,19 @@
 """A recorded plan, turned back into the request that it came from, and planned again by this executor."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from executor.errors import ImageMismatchError, RequestError
+from executor.errors import Cancelled, ImageMismatchError, RequestError
 from executor.jobspec import JobSpec, describe
 from executor.plan import SCHEMA, LaunchPlan
 from executor.prepare import plan_job
+from executor.transfer.inputs import InputStore
 
 _SANDBOX_LIMITS = ("cpus", "memory_bytes", "pids", "tmp_bytes", "tmp_inodes")
 _PLAN_LIMITS = (
@@ -52,15 +54,16 @@ def replan(recorded: Mapping[str, Any]) -> Replanned:
         spec = JobSpec.model_validate(_request(recorded))
         code = recorded["code"]
         plan = plan_job(spec, code=(code["sha256"], code["entry"]) if code else None)
+        image, made_by = str(recorded["image"]["id"]), str(recorded["executor"])
     except ValidationError as err:
         raise RequestError(f"the plan does not come from a job of this version: {describe(err)}") from err
-    except (KeyError, TypeError) as err:
-        raise RequestError(f"the plan lacks something: {err}") from err
+    except (KeyError, TypeError, AttributeError, ValueError) as err:
+        raise RequestError(f"the plan lacks something, or has it in another form: {err}") from err
     wire = plan.to_wire()
     if wire["image"] != recorded["image"]:
         raise ImageMismatchError(
-            f"the release was made in image {recorded['image']['id']}, this executor pins {wire['image']['id']}",
-            hint=f"reproduce it with the executor that made it: version {recorded['executor']}",
+            f"the release was made in image {image}, this executor pins {wire['image']['id']}",
+            hint=f"reproduce it with the executor that made it: version {made_by}",
         )
     differs = tuple(sorted(name for name in wire if wire[name] != recorded.get(name)))
     return Replanned(spec=spec, plan=plan, differs=differs)
@@ -87,23 +90,32 @@ def _request(recorded: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_inputs(spec: JobSpec, stored: Path, folders: tuple[Path, ...]) -> dict[str, Path]:
+def find_inputs(
+    spec: JobSpec, stored: Path, folders: tuple[Path, ...], *, cancelled: Callable[[], bool]
+) -> dict[str, Path]:
     """Find a job's inputs by their digests: in the store of an executor, then in folders.
 
     Args:
         spec: The request.
         stored: The content-addressed store.
-        folders: Where to look besides; only files directly in them.
+        folders: Where to look besides; only files directly in them, and none larger than the job's inputs may be.
+        cancelled: Asked between files whether to stop.
 
     Raises:
         RequestError: One is nowhere.
+        Cancelled: Somebody asked to stop.
     """
     wanted = {item.sha256: name for name, item in spec.inputs.items()}
-    found = {sha: path for sha in wanted if (path := stored / "sha256" / sha[:2] / sha).is_file()}
+    store = InputStore(stored)
+    found = {sha: path for sha in wanted if (path := store.path_of(sha)).is_file()}
     for path in sorted(p for folder in folders for p in folder.iterdir() if p.is_file()):
         if wanted.keys() <= found.keys():
             break
-        found.setdefault(_sha256(path), path)
+        if cancelled():
+            raise Cancelled("the reproduction was cancelled")
+        with contextlib.suppress(OSError):  # one that cannot be read is none of them
+            if path.stat().st_size <= spec.limits.input_bytes:
+                found.setdefault(_sha256(path), path)
     for sha, name in wanted.items():
         if sha not in found:
             raise RequestError(f"input {name!r} is not at hand: sha256 {sha}", hint="name its folder with --inputs")

@@ -4,7 +4,9 @@ The release is verified before anything is taken from it, and stays as it is. Wh
 untrusted as it was then: only artifacts that the policy allows are loaded to be compared.
 """
 
+import errno
 import json
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,25 +19,25 @@ from executor.admission import admit
 from executor.comparison import ArtifactComparison, judge, overall, parse_reports
 from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
+from executor.prepare import check_signer
+from executor.recovery import recover
 from executor.replan import Replanned, find_inputs, replan
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import claim_run_folder
 from executor.stages import Context, Stages
 from executor.statements import stamp
-from executor.transfer.inputs import CodeTree, InputStore, lay_out_code, load_code, read_code
+from executor.transfer.inputs import CodeTree, InputStore, load_code, read_code
 from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
+from executor.workspace import lay_out
 from policy.decision import denies
-from signing.chain import parent
+from signing.chain import reference
 from signing.encoding import sha256_hex
 from signing.files import write_whole
-from signing.layout import hash_file
-from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, PLAN, stage_path
+from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, FILE_MODE, FOLDER_MODE, PLAN
 from signing.reproduction import reproductions_folder
-from signing.statement import PREDICATE_REPRODUCTION, Statement, parse_statement
-from signing.verify import Verified, read_bundle
-
-_FOLDER_MODE, _FILE_MODE = 0o755, 0o644
+from signing.statement import PREDICATE_REPRODUCTION, Statement
+from signing.verify import Verified
 
 
 class NotReproducedError(JobError):
@@ -54,6 +56,14 @@ class Tolerance:
 
     atol: float
     rtol: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A tolerance as it was asked for; None for what the profile allows a replay."""
+
+    atol: float | None = None
+    rtol: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +91,7 @@ def reproduce(
     context: Context,
     events: Events,
     run_id: str,
-    tolerance: Tolerance | None,
+    tolerance: Wanted,
     inputs: Sequence[Path],
     code: Path | None,
 ) -> Reproduction:
@@ -93,7 +103,7 @@ def reproduce(
         context: The world.
         events: Told of progress.
         run_id: For this run.
-        tolerance: How far numbers may be apart; None for what the profile allows a replay.
+        tolerance: How far numbers may be apart; what it does not say is what the profile allows a replay.
         inputs: Folders to look for inputs in that the store lacks.
         code: Where the job's code lies, if the store lacks it.
 
@@ -106,14 +116,17 @@ def reproduce(
         SigningError: The statement could not be signed.
     """
     again = replan(_plan(release, verified))
+    check_signer(again.plan, context.home)
+    _make_folder(release)
+    recover(context.engine, context.home, now=context.now)
     admitted = admit(context.engine, again.plan)
-    sources = find_inputs(again.spec, context.home.cas, tuple(inputs))
+    sources = find_inputs(again.spec, context.home.cas, tuple(inputs), cancelled=context.cancelled)
     tree = _code(again, context, code)
     signer = open_host_signer(context.home, now=context.now())
     folder = claim_run_folder(context.home, run_id, wall_seconds=again.plan.longest_seconds)
     started = context.now()
     try:
-        _lay_out(again, sources, tree, folder, context)
+        lay_out(again.plan, sources, tree, folder, store=InputStore(context.home.cas), cancelled=context.cancelled)
         stages = Stages(
             again.plan,
             image_id=admitted.image_id,
@@ -124,7 +137,7 @@ def reproduce(
             events=events,
         )
         artifacts = _run(stages, folder)
-        near = tolerance or _profile_tolerance(again)
+        near = _tolerance(tolerance, again)
         comparisons = _compare(release, verified, artifacts, stages, again, near)
     finally:
         if context.pool is not None:
@@ -134,7 +147,7 @@ def reproduce(
         "run_id": run_id,
         "reproduced_run_id": verified.manifest.run_id,
         "manifest_sha256": verified.manifest_sha256,
-        "parents": [_release_statement(release)],
+        "parents": [reference("release", verified.statement_sha256)],
         "result": overall(comparisons),
         "tolerance": {"atol": near.atol, "rtol": near.rtol},
         "artifacts": [c.to_wire() for c in comparisons],
@@ -174,30 +187,6 @@ def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | 
     if tree.sha256 != sha256:
         raise RequestError(f"the code has tree digest {tree.sha256}, the release was made with {sha256}")
     return tree
-
-
-def _lay_out(
-    again: Replanned, sources: Mapping[str, Path], tree: CodeTree | None, folder: Path, context: Context
-) -> None:
-    """Lay inputs and code out as they were. What is in the store is hashed once more on the way."""
-    store = InputStore(context.home.cas)
-    for name in ("in", "plugins", "code"):
-        (folder / name).mkdir(mode=0o755)
-    for name, source in sources.items():
-        kept = store.take(
-            source,
-            sha256=again.spec.inputs[name].sha256,
-            name=name,
-            bytes_max=again.plan.input_bytes,
-            native=name in again.plan.plugins,
-            scratch=folder,
-            cancelled=context.cancelled,
-        )
-        (folder / "in" / name).hardlink_to(kept)
-    for name, rule in again.plan.plugins.items():
-        (folder / "plugins" / rule.name).hardlink_to(folder / "in" / name)
-    if tree is not None:
-        lay_out_code(tree, folder / "code")
 
 
 def _run(stages: Stages, folder: Path) -> list[Artifact]:
@@ -274,28 +263,19 @@ def _judge(
         if a.name in refused
     }
     if allowed:
-        pairs = {a.name: (_released(release, a.name, released[a.name]), a.path) for a in allowed}
+        pairs = {a.name: ((release / ARTIFACTS / a.name, released[a.name]), (a.path, a.sha256)) for a in allowed}
         report = stages.compare(pairs, {a.name: formats[a.name] for a in allowed}, atol=near.atol, rtol=near.rtol)
         reports = parse_reports(report, [a.name for a in allowed])
         judged |= {a.name: judge(a.name, released[a.name], a.sha256, reports[a.name]) for a in allowed}
     return judged
 
 
-def _released(release: Path, name: str, sha256: str) -> Path:
-    """Return where a released artifact lies, after a look at whether it still is what was verified."""
-    if hash_file(release / ARTIFACTS, name, size=None) != sha256:
-        raise HostError(f"the release changed while it was read: {name}")
-    return release / ARTIFACTS / name
-
-
-def _profile_tolerance(again: Replanned) -> Tolerance:
+def _tolerance(wanted: Wanted, again: Replanned) -> Tolerance:
     replay = again.plan.policy.profile.replay
-    return Tolerance(atol=replay.atol_max, rtol=replay.rtol_max)
-
-
-def _release_statement(release: Path) -> dict[str, Any]:
-    bundle = read_bundle(release, stage_path("release"))
-    return parent("release", parse_statement(bundle.payload))
+    return Tolerance(
+        atol=replay.atol_max if wanted.atol is None else wanted.atol,
+        rtol=replay.rtol_max if wanted.rtol is None else wanted.rtol,
+    )
 
 
 def _processor() -> str:
@@ -309,12 +289,28 @@ def _processor() -> str:
     return "unknown"
 
 
-def _write(release: Path, run_id: str, data: bytes) -> Path:
+def _make_folder(release: Path) -> Path:
+    """Make the folder for reproductions: before the run, for all of it would be lost if this could not be done.
+
+    Raises:
+        HostError: It cannot be made or written to.
+    """
     folder = reproductions_folder(release.absolute())
     try:
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        path = folder / f"{run_id}{BUNDLE_SUFFIX}"
-        write_whole(path, data, mode=_FILE_MODE)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as err:
-        raise HostError(f"cannot write the reproduction: {folder}: {err.strerror}") from err
+        raise HostError(
+            f"cannot write reproductions to {folder}: {err.strerror}", hint="copy the release to where you may write"
+        ) from err
+    return folder
+
+
+def _write(release: Path, run_id: str, data: bytes) -> Path:
+    path = _make_folder(release) / f"{run_id}{BUNDLE_SUFFIX}"
+    try:
+        write_whole(path, data, mode=FILE_MODE)
+    except OSError as err:
+        raise HostError(f"cannot write the reproduction: {path}: {err.strerror}") from err
     return path

@@ -1,4 +1,4 @@
-"""The stages that start containers: the job itself, and the two inspections of what it sent."""
+"""The stages that start containers: the job itself, and the inspections of what it sent."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,9 @@ from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, op
 from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
 from policy.decision import MODEL_FORMATS, Decision, decide, denies
+from signing.layout import hash_file
 
+Named = tuple[Path, str]  # a file, and the sha256 in hex that it must have
 _INSPECTION_LOG_BYTES = 1 << 20
 _LAUNCH_SECONDS_MAX = 60.0  # between a container's start and its launch: laying out its inputs
 
@@ -216,27 +218,29 @@ class Stages:
         return self._context.now().date()
 
     def compare(
-        self, pairs: Mapping[str, tuple[Path, Path]], formats: Mapping[str, str], *, atol: float, rtol: float
+        self, pairs: Mapping[str, tuple[Named, Named]], formats: Mapping[str, str], *, atol: float, rtol: float
     ) -> Mapping[str, Any]:
         """Have a clean container say which tensors of artifacts differ. They are loaded there: only what passed.
 
         Args:
-            pairs: By name, what it was and what it is now.
+            pairs: By name, what it was and what it is now, each with its sha256.
             formats: Recognised format by name.
             atol: How far a number may be apart, absolutely.
             rtol: And relative to what it was.
 
         Raises:
-            HostError: The container failed through no fault of what it read.
+            HostError: The container failed through no fault of what it read, or a file is not what its digest says.
             Cancelled: Somebody asked to stop.
         """
         folder, inputs = self._folder / "compared", {}
         folder.mkdir(mode=0o755)
         for number, (name, pair) in enumerate(pairs.items()):
-            for which, source in zip(("old", "new"), pair, strict=True):
+            for which, (source, sha256) in zip(("old", "new"), pair, strict=True):
                 copy = folder / f"{which}-{number}"
                 shutil.copyfile(source, copy)
                 copy.chmod(0o444)
+                if hash_file(folder, copy.name, size=None) != sha256:  # the copy: what it was may change at any time
+                    raise HostError(f"{name} changed while it was read: {source}")
                 inputs[f"{which}/{name}"] = f"/in/{copy.name}"
         params = {"formats": dict(formats), "atol": atol, "rtol": rtol}
         return self._inspection_of("compare", inputs, folder, params)[0]

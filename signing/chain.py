@@ -87,6 +87,11 @@ def parent(stage: str, statement: Statement) -> dict[str, Any]:
     return {"name": f"{_PREFIX}{stage}", "uri": statement.predicate_type, "digest": {"sha256": statement.sha256}}
 
 
+def reference(stage: str, sha256: str) -> dict[str, Any]:
+    """Return how a statement is named of which the digest of the payload is known."""
+    return {"name": f"{_PREFIX}{stage}", "uri": PREDICATE_OF[stage], "digest": {"sha256": sha256}}
+
+
 def input_attestation(statement: Statement) -> dict[str, Any]:
     """Return how a verification summary names a statement (slsa.dev/spec/v1.1/verification_summary)."""
     return {"uri": statement.predicate_type, "digest": {"sha256": statement.sha256}}

@@ -5,9 +5,11 @@ time by anybody. One counts only where somebody whom the verifier named has sign
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from signing.bundle import parse_bundle
+from signing.chain import parents_in
 from signing.errors import VerificationError
 from signing.evidence import BundleVerifier, Evidence, Expectations
 from signing.layout import BUNDLE_BYTES_MAX, read_small
@@ -49,8 +51,17 @@ def reproductions_folder(release: Path) -> Path:
     return release.with_name(f"{release.name}.reproductions")
 
 
-def check_reproduced(release: Path, manifest: Manifest, manifest_sha256: str, quorum: Quorum) -> tuple[str, ...]:
+def check_reproduced(
+    release: Path, manifest: Manifest, *, manifest_sha256: str, statement_sha256: str, quorum: Quorum
+) -> tuple[str, ...]:
     """Check that enough of those who count have reproduced a release.
+
+    Args:
+        release: Where it lies.
+        manifest: Its manifest.
+        manifest_sha256: Digest of the manifest's bytes.
+        statement_sha256: Digest of the payload of its release statement, which a reproduction names.
+        quorum: How many of whom.
 
     Returns:
         The signers whose reproductions count.
@@ -59,10 +70,11 @@ def check_reproduced(release: Path, manifest: Manifest, manifest_sha256: str, qu
         VerificationError: Not enough have, or somebody who counts says that it came out different.
     """
     folder = reproductions_folder(release.absolute())
+    subjects = {f.path: f.sha256 for f in manifest.artifacts}
     good: set[str] = set()
     for name in _bundle_names(folder):
         evidence = _evidence(folder, name, quorum)
-        if evidence is None or not _is_about(evidence, manifest, manifest_sha256):
+        if evidence is None or not _is_about(evidence, subjects, manifest_sha256, statement_sha256):
             continue
         result = evidence.statement.predicate.get("result")
         if result == "different":
@@ -103,8 +115,13 @@ def _evidence(folder: Path, name: str, quorum: Quorum) -> Evidence | None:
     return None
 
 
-def _is_about(evidence: Evidence, manifest: Manifest, manifest_sha256: str) -> bool:
+def _is_about(evidence: Evidence, subjects: Mapping[str, str], manifest_sha256: str, statement_sha256: str) -> bool:
     statement = evidence.statement
-    subjects = {f.path: f.sha256 for f in manifest.artifacts}
-    same = statement.predicate_type == PREDICATE_REPRODUCTION and dict(statement.subjects) == subjects
-    return same and statement.predicate.get("manifest_sha256") == manifest_sha256
+    if statement.predicate_type != PREDICATE_REPRODUCTION or dict(statement.subjects) != subjects:
+        return False
+    try:
+        named = parents_in("reproduction", statement.predicate)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+    same = statement.predicate.get("manifest_sha256") == manifest_sha256
+    return same and named == {"release": statement_sha256}

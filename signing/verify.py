@@ -154,7 +154,13 @@ def verify_release(
     if demands.reproduced is not None:
         from signing.reproduction import check_reproduced
 
-        reproduced = check_reproduced(folder, manifest, manifest_sha256, demands.reproduced)
+        reproduced = check_reproduced(
+            folder,
+            manifest,
+            manifest_sha256=manifest_sha256,
+            statement_sha256=release.payload_sha256,
+            quorum=demands.reproduced,
+        )
     not_made = _not_made(demands, by_key=release.signed_at is None, unknown_closed=verifier.unknown_closed)
     return Verified(
         manifest=manifest,

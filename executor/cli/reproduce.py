@@ -19,7 +19,7 @@ from executor.home import open_home
 from executor.pipeline import new_run_id
 from executor.pool.client import PoolClient
 from executor.reaper import Reaper
-from executor.reproduce import Reproduction, Tolerance, reproduce
+from executor.reproduce import Reproduction, Wanted, reproduce
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from executor.text import printable
@@ -77,13 +77,10 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     return int(code)
 
 
-def _tolerance(args: argparse.Namespace) -> Tolerance | None:
-    if args.atol is None and args.rtol is None:
-        return None
-    values = (args.atol or 0.0, args.rtol or 0.0)
-    if not all(0 <= value < float("inf") for value in values):
+def _tolerance(args: argparse.Namespace) -> Wanted:
+    if not all(0 <= value < float("inf") for value in (args.atol, args.rtol) if value is not None):
         raise RequestError("--atol and --rtol are finite and not negative")
-    return Tolerance(atol=values[0], rtol=values[1])
+    return Wanted(atol=args.atol, rtol=args.rtol)
 
 
 def _wire(release: Path, done: Reproduction, code: Exit) -> dict[str, Any]:

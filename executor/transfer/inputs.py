@@ -120,6 +120,10 @@ class InputStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def path_of(self, sha256: str) -> Path:
+        """Return where the file with a digest lies, if it is there."""
+        return self._root / "sha256" / sha256[:2] / sha256
+
     def take(
         self,
         source: Path,
@@ -147,7 +151,7 @@ class InputStore:
             RequestError: It cannot be read, is no regular file, is too large, is a native library, or has another
                 digest than the job names.
         """
-        target = self._root / "sha256" / sha256[:2] / sha256
+        target = self.path_of(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=scratch)
         try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from executor.stages import Context
 from executor.trust import open_host_signer
 from policy.load import load_policy, make_policy
 from policy.model import Waiver
-from signing.bundle import parse_bundle
+from signing.bundle import Bundle, parse_bundle
 from signing.errors import SigningError
+from signing.local import LocalTrustDomain
 from signing.manifest import parse_manifest
 from signing.record import verify_record
 from signing.signer import Signer
+from signing.statement import Statement
 from signing.verify import verify_release
 from tests.fakes.engine import FakeEngine, Script, Worker
 
@@ -83,6 +86,7 @@ class World:
         self.job_file = folder / "job.json"
         self.cancel = False
         self.subscribers: tuple[Subscriber, ...] = ()
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(
         self, *scripts: Script, image_id: str | None = None, key: str | None = None, run_id: str = "run-1"
@@ -90,7 +94,7 @@ class World:
         self.job_file.write_text(json.dumps(self.document))
         prepared = prepare(self.job_file, home=self.home)
         self.engine = FakeEngine(*scripts, image_id=image_id or prepared.plan.job.image_id)
-        context = Context(home=self.home, engine=self.engine, cancelled=lambda: self.cancel)
+        context = Context(home=self.home, engine=self.engine, now=self.now, cancelled=lambda: self.cancel)
         events = Events(run_id, self.subscribers or (self.events.append,))
         run = Run(prepared, run_id=run_id, target=self.target, context=context, events=events, key=key)
         return run.execute()
@@ -353,13 +357,48 @@ def test_a_run_that_is_cancelled_during_inspection_releases_nothing(world: World
 
 
 def test_a_release_whose_record_cannot_be_signed_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> Path:
-        raise SigningError("the log is full")
+    sign, calls = LocalTrustDomain.sign, []
 
-    monkeypatch.setattr(pipeline, "write_record", fail)
-    with pytest.raises(SigningError, match="record"):
+    def fail(domain: LocalTrustDomain, statements: Sequence[Statement], *, now: datetime) -> list[Bundle]:
+        calls.append(len(statements))
+        if len(calls) == 2:
+            raise SigningError("the log is full", hint="make room")
+        return sign(domain, statements, now=now)
+
+    monkeypatch.setattr(LocalTrustDomain, "sign", fail)
+    with pytest.raises(SigningError, match="record") as failed:
         world.run(job, inventory(), replay())
     assert world.nothing_left()
+    assert "released" not in [event["event"] for event in world.events]
+    record, wire = world.record(), failure_wire(failed.value)
+    assert (record["status"], record["exit_code"], record["release"]) == ("signing_failed", 32, None)
+    assert (wire["run_id"], wire["record"]) == ("run-1", str(world.home.log / "run-1/record.json"))
+    assert wire["error"]["hint"] == "make room"
+
+
+def test_a_fault_of_ours_leaves_its_record_as_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("executor.stages.decide", fail)
+    with pytest.raises(KeyError) as failed:
+        world.run(job, inventory(), replay())
+    assert world.nothing_left()
+    assert (world.record()["status"], world.record()["exit_code"]) == ("internal_error", 70)
+    assert failure_wire(failed.value)["record"] == str(world.home.log / "run-1/record.json")
+    recorded = verify_record(world.home.log / "run-1", world.signer().expectations())
+    assert (recorded.status, recorded.stages) == ("internal_error", ("request", "sandbox"))
+
+
+def test_whatever_fails_at_the_end_the_runs_folder_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(pipeline, "write_record", fail)
+    monkeypatch.setattr(pipeline, "withdraw", fail)
+    with pytest.raises(HostError, match="could not be taken back"):
+        world.run(job, inventory(), replay())
+    assert list(world.home.runs.iterdir()) == []
 
 
 def test_an_artifact_that_changed_in_quarantine_is_not_released(world: World) -> None:
@@ -375,6 +414,8 @@ def test_an_artifact_that_changed_in_quarantine_is_not_released(world: World) ->
 
 
 def test_the_clock_of_the_context_signs(world: World) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    world.now = lambda: start
     world.run(job, inventory(), replay())
-    record = world.record()
-    assert datetime.fromisoformat(record["finished"]) <= datetime.now(UTC)
+    assert datetime.fromisoformat(world.record()["finished"]) == start
+    assert verify_release(world.target, world.signer().expectations()).signed_at == start

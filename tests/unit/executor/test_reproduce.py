@@ -17,7 +17,7 @@ from executor.replan import find_inputs, replan
 from executor.report import status_of
 from executor.reproduce import NotReproducedError, _plan, _run
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.transfer.inputs import CodeTree, keep_code, load_code, read_code
+from executor.transfer.inputs import keep_code, load_code, read_code
 from signing.verify import verify_release
 from tests.unit.signing.conftest import Signed, domain, signed
 
@@ -78,13 +78,29 @@ def test_another_image_is_not_what_the_release_was_made_in() -> None:
         replan(plan)
 
 
-@pytest.mark.parametrize("change", [{"schema": "executor.plan/v9"}, {"limits": {}}, {"kind": "other"}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "executor.plan/v9"},
+        {"limits": {}},
+        {"kind": "other"},
+        {"seed": -1},
+        {"inputs": []},
+        {"image": {"name": "cpu"}},
+        {"code": 7},
+        {"job": None},
+    ],
+)
 def test_what_is_no_plan_of_this_version_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         replan(recorded(JOBS[0]) | change)
 
 
-def test_inputs_are_found_by_what_they_are(tmp_path: Path) -> None:
+def unreadable(_: Path) -> str:
+    raise OSError(5, "Input/output error")
+
+
+def test_inputs_are_found_by_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, folder = tmp_path / "cas", tmp_path / "data"
     folder.mkdir()
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a", "b")}
@@ -94,9 +110,24 @@ def test_inputs_are_found_by_what_they_are(tmp_path: Path) -> None:
     (folder / "whatever").write_text("b")
     inputs = {name: {"uri": "gone", "sha256": digest} for name, digest in digests.items()}
     spec = JobSpec.model_validate({"apiVersion": "executor/v1", **JOBS[1], "inputs": inputs})
-    assert find_inputs(spec, store, (folder,)) == {"a": kept, "b": folder / "whatever"}
+    (folder / "first").write_text("a file that cannot be read")
+
+    def find(*folders: Path, cancelled: bool = False) -> dict[str, Path]:
+        return find_inputs(spec, store, folders, cancelled=lambda: cancelled)
+
+    assert find(folder) == {"a": kept, "b": folder / "whatever"}
+    with monkeypatch.context() as patch:
+        patch.setattr("executor.replan._sha256", unreadable)
+        with pytest.raises(RequestError, match="input 'b' is not at hand"):
+            find(folder)
     with pytest.raises(RequestError, match="input 'b' is not at hand"):
-        find_inputs(spec, store, ())
+        find()
+    with pytest.raises(Cancelled):
+        find(folder, cancelled=True)
+    with (folder / "whatever").open("r+b") as file:
+        file.truncate(spec.limits.input_bytes + 1)
+    with pytest.raises(RequestError, match="input 'b' is not at hand"):
+        find(folder)
 
 
 def test_code_is_kept_by_its_tree_and_not_believed_otherwise(tmp_path: Path) -> None:
@@ -111,7 +142,6 @@ def test_code_is_kept_by_its_tree_and_not_believed_otherwise(tmp_path: Path) -> 
         kept.chmod(0o600)
         kept.write_text(text)
         assert load_code(tmp_path / "cas", tree.sha256, "main.py") is None
-    assert isinstance(tree, CodeTree)
 
 
 @dataclass
@@ -170,6 +200,20 @@ def test_only_tensors_that_are_near_make_bytes_that_differ_near(report: PairRepo
     judged = judge("a", SHA, "b" * 64, report)
     assert (judged.verdict, overall([judged])) == (verdict, verdict)
     assert judged.why or judged.tensors
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"tensors": [tensor(within=False)], "count": 1, "within": True},
+        {"tensors": [tensor(within=True)], "count": 0, "within": True},
+        {"tensors": [], "count": 3, "within": True},
+    ],
+)
+def test_a_report_that_contradicts_itself_is_not_believed(report: dict[str, Any]) -> None:
+    tensors = [t.model_dump() for t in report["tensors"]]
+    with pytest.raises(HostError, match="does not fit"):
+        parse_reports({"artifacts": {"a": report | {"tensors": tensors}}}, ["a"])
 
 
 def test_a_comparison_that_does_not_fit_is_the_hosts_fault() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from executor.record import write_record
 from signing.bundle import parse_bundle
+from signing.chain import reference
 from signing.encoding import canonical_json
 from signing.errors import VerificationError
 from signing.evidence import Expectations
@@ -131,7 +132,8 @@ def test_a_strange_value_anywhere_in_a_bundle_is_refused_and_crashes_nothing(sig
 def test_what_lies_among_the_reproductions_crashes_nothing(tmp_path: Path, key: Signer) -> None:
     folder = make_release(tmp_path, key, "release")
     verified = verify_release(folder, key.expectations())
-    claim = {"manifest_sha256": verified.manifest_sha256, "result": "identical", "parents": []}
+    claim: dict[str, Any] = {"manifest_sha256": verified.manifest_sha256, "result": "identical"}
+    claim["parents"] = [reference("release", verified.statement_sha256)]
     subjects = {f.path: f.sha256 for f in verified.manifest.artifacts}
     good = Statement(subjects=subjects, predicate_type=PREDICATE_REPRODUCTION, predicate=claim)
     place = reproductions_folder(folder)

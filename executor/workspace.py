@@ -1,0 +1,55 @@
+"""What a job sees of its run's folder: inputs, plugins and code, read-only and as their digests say."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from executor.plan import LaunchPlan
+from executor.transfer.inputs import CodeTree, InputStore, lay_out_code
+
+
+def lay_out(
+    plan: LaunchPlan,
+    sources: Mapping[str, Path],
+    code: CodeTree | None,
+    folder: Path,
+    *,
+    store: InputStore,
+    cancelled: Callable[[], bool],
+) -> int:
+    """Take a job's inputs into the store, and lay them and its code out.
+
+    Args:
+        plan: The plan, which names every input by its digest.
+        sources: Where each input lies.
+        code: Its code, or None.
+        folder: The run's folder, on the store's file system; gets `in`, `plugins` and `code`.
+        store: Inputs by digest.
+        cancelled: Asked now and then whether to stop.
+
+    Returns:
+        Bytes of all inputs together.
+
+    Raises:
+        RequestError: An input is not what the plan names, or all of them are more than it allows.
+        Cancelled: Somebody asked to stop.
+    """
+    for part in ("in", "plugins", "code"):
+        (folder / part).mkdir(mode=0o755)
+    digests, left = dict(plan.inputs), plan.input_bytes
+    for name, source in sorted(sources.items()):
+        kept = store.take(
+            source,
+            sha256=digests[name],
+            name=name,
+            bytes_max=left,
+            native=name in plan.plugins,
+            scratch=folder,
+            cancelled=cancelled,
+        )
+        left -= kept.stat().st_size
+        (folder / "in" / name).hardlink_to(kept)
+    for name, rule in plan.plugins.items():
+        (folder / "plugins" / rule.name).hardlink_to(folder / "in" / name)
+    if code is not None:
+        lay_out_code(code, folder / "code")
+    return plan.input_bytes - left
