@@ -41,7 +41,12 @@ from signing.verify import Verified, artifact_claim, verify_release
 _MEDIA_TYPES = {
     "onnx": "application/onnx",
     "torchscript": "application/x-torchscript",
+    "pt2": "application/x-pt2",
     "npz": "application/x-npz",
+    "npy": "application/x-npy",
+    "parquet": "application/vnd.apache.parquet",
+    "arrow": "application/vnd.apache.arrow.file",
+    "safetensors": "application/x-safetensors",
     "json": "application/json",
     "text": "text/plain; charset=utf-8",
 }
@@ -152,6 +157,7 @@ def withdraw(target: Path, run_id: str) -> None:
     """Take back a release that the run cannot stand by: its name goes first, its content after."""
     staging = staging_path(target, run_id)
     target.rename(staging)
+    _sync_one(target.parent)
     shutil.rmtree(staging, ignore_errors=True)
 
 

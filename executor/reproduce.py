@@ -34,6 +34,7 @@ from policy.decision import denies
 from signing.chain import reference
 from signing.encoding import sha256_hex
 from signing.files import write_whole
+from signing.layout import read_small
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, FILE_MODE, FOLDER_MODE, PLAN
 from signing.reproduction import reproductions_folder
 from signing.statement import PREDICATE_REPRODUCTION, Statement
@@ -87,6 +88,7 @@ class Reproduction:
 def reproduce(
     release: Path,
     verified: Verified,
+    again: Replanned,
     *,
     context: Context,
     events: Events,
@@ -100,6 +102,7 @@ def reproduce(
     Args:
         release: The release.
         verified: What was found to hold of it.
+        again: Its plan, made again by `plan_again`.
         context: The world.
         events: Told of progress.
         run_id: For this run.
@@ -108,14 +111,13 @@ def reproduce(
         code: Where the job's code lies, if the store lacks it.
 
     Raises:
-        RequestError: An input or the code is not at hand, or the profile does not allow the plan any more.
-        ImageMismatchError: The image is another, or not there.
+        RequestError: An input or the code is not at hand, or the profile does not let sign whoever signs here.
+        ImageMismatchError: The image is not there.
         HostError: The host or the engine failed.
         NotReproducedError: The job failed this time.
         Cancelled: Somebody asked to stop.
         SigningError: The statement could not be signed.
     """
-    again = replan(_plan(release, verified))
     check_signer(again.plan, context.home)
     _make_folder(release)
     recover(context.engine, context.home, now=context.now)
@@ -165,13 +167,18 @@ def reproduce(
     return Reproduction(predicate=predicate, path=path)
 
 
-def _plan(release: Path, verified: Verified) -> dict[str, Any]:
-    """Read the plan that was verified, and no other that came in its place since."""
-    data = (release / PLAN).read_bytes()
+def plan_again(release: Path, verified: Verified) -> Replanned:
+    """Plan the plan again that was verified, and no other that came in its place since.
+
+    Raises:
+        RequestError: It is of another version, or its profile does not allow it any more.
+        ImageMismatchError: The image that it names is another by now.
+        HostError: The release changed while it was read.
+    """
+    data = read_small(release, PLAN)
     if sha256_hex(data) != verified.facts.plan_sha256:
         raise HostError(f"the release changed while it was read: {release / PLAN}")
-    plan: dict[str, Any] = json.loads(data)
-    return plan
+    return replan(json.loads(data))
 
 
 def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | None:

@@ -7,7 +7,7 @@ from typing import Any
 from signing.domain import DOMAIN_FILE
 from signing.errors import TrustDomainError
 
-MODES = ("local", "keyless", "key")
+TRUST_MODES = ("local", "keyless", "key")
 PUBLIC_KEY = "public.pem"
 TRUST_CONFIG = "client_trust_config.json"
 CHOICE = "signer.json"
@@ -36,7 +36,7 @@ def read_choice(folder: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads((folder / CHOICE).read_bytes())
-        if document["schema"] != CHOICE_SCHEMA or document["mode"] not in MODES:
+        if document["schema"] != CHOICE_SCHEMA or document["mode"] not in TRUST_MODES:
             raise ValueError("it is of another version")
         return dict(document)
     except FileNotFoundError:

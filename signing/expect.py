@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 POLICY_SCHEMA = "executor.verification-policy/v1"
-MODES = ("exact", "executable")
+MODE_CHECKS = ("exact", "executable")
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 # Checks that say whose a bundle is, in the order in which they are made; all others come after these.
 _WHO_CHECKS = ("IDENTITY", "CERTIFICATE", "LOG", "REVOKED")
@@ -190,9 +190,9 @@ def _signer(item: Mapping[str, Any], base: Path) -> Expectations:
 
 def _demands(item: Mapping[str, Any]) -> Demands:
     _known(item, "builder", "builder_pattern", "image", "policy", "profile", "modes")
-    modes = item.get("modes", MODES[0])
-    if modes not in MODES:
-        raise ValueError(f"modes is one of {', '.join(MODES)}, not {modes!r}")
+    modes = item.get("modes", MODE_CHECKS[0])
+    if modes not in MODE_CHECKS:
+        raise ValueError(f"modes is one of {', '.join(MODE_CHECKS)}, not {modes!r}")
     profile = expected("profile", item.get("profile"), None)
     assert profile is None or isinstance(profile, str), "not asked for by a pattern"
     return replaced(
@@ -201,7 +201,7 @@ def _demands(item: Mapping[str, Any]) -> Demands:
         image_sha256=expected_digest("image", item.get("image")),
         policy_sha256=expected_digest("policy", item.get("policy")),
         profile=profile,
-        exact_modes=modes == MODES[0],
+        exact_modes=modes == MODE_CHECKS[0],
     )
 
 

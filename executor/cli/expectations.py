@@ -9,7 +9,7 @@ from executor.cli.arguments import Once, named_path
 from executor.errors import RequestError
 from signing.evidence import Expectations
 from signing.expect import (
-    MODES,
+    MODE_CHECKS,
     ExpectationError,
     VerificationPolicy,
     expected,
@@ -67,7 +67,7 @@ def add_demand_arguments(parser: argparse.ArgumentParser) -> None:
     add("--profile", metavar="NAME", help="the policy's profile")
     add("--require", metavar="reproduced[=N]", help="made again with the same outcome, by N different signers")
     add("--accept", choices=GOOD_RESULTS, help="what counts as the same; default: identical")
-    add("--modes", choices=MODES, help="all permission bits, or only that no file became executable")
+    add("--modes", choices=MODE_CHECKS, help="all permission bits, or only that no file became executable")
 
 
 def policy_of(args: argparse.Namespace) -> VerificationPolicy:
@@ -122,7 +122,7 @@ def _demands(args: argparse.Namespace, signer: Expectations) -> Demands:
         policy_sha256=expected_digest("--policy-digest", args.policy_digest),
         profile=profile,
         reproduced=_quorum(args, signer),
-        exact_modes=args.modes in (None, MODES[0]),
+        exact_modes=args.modes in (None, MODE_CHECKS[0]),
     )
 
 

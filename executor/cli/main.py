@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_HOST_RETRYABLE = 30  # executor.exits may not be imported yet
+_HOST_PERMANENT = 31  # executor.exits may not be imported yet
 _HINT = "install into an environment of its own; start it as `executor` or `python -I -m executor`"
 
 
@@ -23,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {message}\n\nhint: {_HINT}", file=sys.stderr)
         if "--json" in arguments:
             error = {"code": "E-HOST", "message": message, "hint": _HINT}
-            document = {"schema": "executor.error/v1", "status": "host_fault", "exit_code": _HOST_RETRYABLE}
+            document = {"schema": "executor.error/v1", "status": "host_fault", "exit_code": _HOST_PERMANENT}
             print(json.dumps(document | {"error": error}))
-        return _HOST_RETRYABLE
+        return _HOST_PERMANENT
     if arguments[:1] == ["verify"]:
         gc.disable()  # it is over in a blink, of which collecting nothing took a seventh (measured 2026-11-24),
         atexit.register(gc.freeze)  # and the interpreter's end another twentieth (2026-11-25)

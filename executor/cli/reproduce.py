@@ -19,7 +19,7 @@ from executor.home import open_home
 from executor.pipeline import new_run_id
 from executor.pool.client import PoolClient
 from executor.reaper import Reaper
-from executor.reproduce import Reproduction, Wanted, reproduce
+from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from executor.text import printable
@@ -53,17 +53,19 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         if not folder.is_dir():
             raise RequestError(f"no folder of inputs: {folder}")
     verified = verify_by_policy(args.release, policy_of(args))
+    again = plan_again(args.release, verified)
     run_id = new_run_id()
     with ExitStack() as stack:
         home = open_home()
         stack.enter_context(Reaper(home))
         events = Events(run_id, (stack.enter_context(people(sys.stderr)),))
         engine = DockerEngine()
-        pool = PoolClient(home, engine, wall_seconds=3600.0)
+        pool = PoolClient(home, engine, wall_seconds=again.plan.longest_seconds)
         context = Context(home=home, engine=engine, pool=pool, cancelled=cancel_on_signals())
         done = reproduce(
             args.release,
             verified,
+            again,
             context=context,
             events=events,
             run_id=run_id,

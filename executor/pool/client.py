@@ -10,7 +10,7 @@ from typing import Any
 
 from executor.errors import HostError
 from executor.home import Home
-from executor.pool.wire import connect, receive, send
+from executor.pool.wire import SOCKET, connect, receive, send
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import this_process
@@ -117,7 +117,7 @@ def ask(home: Home, operation: str, *, seconds: float) -> dict[str, Any] | None:
     Raises:
         HostError: It does not answer.
     """
-    if not os.path.lexists(home.pool / "pool.sock"):
+    if not os.path.lexists(home.pool / SOCKET):
         return None
     try:
         with connect(home.pool, seconds=seconds) as stream:

@@ -12,24 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from executor.errors import HostError
+from executor.sandbox.sockets import address_in
 
 VERSION = 1
 PACKET_BYTES_MAX = 1 << 16
 _CREDENTIALS = struct.Struct("3i")
-_SOCKET = "pool.sock"
+SOCKET = "pool.sock"
 
 
 def listen(folder: Path) -> socket.socket:
-    """Listen in a folder that is ours alone. Its path may be longer than a socket address can hold."""
-    (folder / _SOCKET).unlink(missing_ok=True)
+    """Listen in a folder that is ours alone."""
+    (folder / SOCKET).unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     before = os.umask(0o177)
     try:
-        server.bind(_address(folder, descriptor := _open(folder)))
-        os.close(descriptor)
+        with address_in(folder, SOCKET) as address:
+            server.bind(address)
+        server.listen(64)
+    except BaseException:
+        server.close()
+        raise
     finally:
         os.umask(before)
-    server.listen(64)
     return server
 
 
@@ -43,13 +47,10 @@ def connect(folder: Path, *, seconds: float) -> socket.socket:
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         stream.settimeout(seconds)
-        descriptor = _open(folder)
-        try:
-            stream.connect(_address(folder, descriptor))
-        finally:
-            os.close(descriptor)
+        with address_in(folder, SOCKET) as address:
+            stream.connect(address)
         if not is_same_user(stream):
-            raise HostError(f"the pool's socket is another user's: {folder / _SOCKET}")
+            raise HostError(f"the pool's socket is another user's: {folder / SOCKET}")
     except BaseException:
         stream.close()
         raise
@@ -97,11 +98,3 @@ def receive(stream: socket.socket, descriptors_max: int = 0) -> tuple[dict[str, 
             os.close(descriptor)
         raise
     return message, list(descriptors)
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _address(_folder: Path, descriptor: int) -> str:
-    return f"/proc/self/fd/{descriptor}/{_SOCKET}"

@@ -7,7 +7,6 @@ A slot is the same thing whether it is opened for a job that waits or ahead of a
 that a warm one has imported what its kind of job needs before it says that it is ready.
 """
 
-import os
 import socket
 import struct
 import time
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
 from executor.sandbox.engine import Engine
+from executor.sandbox.sockets import address_in
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 
 PROTOCOL = 3
@@ -266,17 +266,11 @@ class _Reception:
 
 
 def listen(folder: Path, name: str) -> socket.socket:
-    """Listen on a socket for a container, in a folder that it sees.
-
-    The folder's path may be longer than a socket address can hold (unix(7): 108 bytes).
-    """
+    """Listen on a socket for a container, in a folder that it sees."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            server.bind(f"/proc/self/fd/{descriptor}/{name}")
-        finally:
-            os.close(descriptor)
+        with address_in(folder, name) as address:
+            server.bind(address)
         (folder / name).chmod(0o666)  # the container's user connects; the folder's parent is ours alone
         server.listen(64)
         server.settimeout(_TICK_SECONDS)

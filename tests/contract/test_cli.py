@@ -159,7 +159,7 @@ def test_a_policy_folder_in_the_working_directory_is_never_loaded(tmp_path: Path
     assert executor("plan", str(job), cwd=tmp_path).returncode == 0
     mixed = executor("plan", str(job), cwd=tmp_path, isolated=False)
     assert "loaded the wrong policy" not in mixed.stderr
-    assert mixed.returncode == 30
+    assert mixed.returncode == 31
     assert "comes from another place" in mixed.stderr
 
 

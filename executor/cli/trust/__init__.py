@@ -5,8 +5,8 @@ import importlib
 from typing import TextIO
 
 from executor.cli.arguments import named_path
+from signing.choice import TRUST_MODES
 
-MODES = ("local", "keyless", "key")
 FORMS = ("trust", "trusted-root", "client-trust-config", "public-key")
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return command
 
     init = action("init", "choose who signs on this host; what a mode proves is in signing/README.md")
-    init.add_argument("--mode", choices=MODES, help="default: what was chosen before, or local")
+    init.add_argument("--mode", choices=TRUST_MODES, help="default: what was chosen before, or local")
     init.add_argument("--replace", action="store_true", help="choose another mode than was chosen before")
     init.add_argument("--encrypt", action="store_true", help="keep keys encrypted, by a passphrase in the environment")
     init.add_argument(

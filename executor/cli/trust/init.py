@@ -4,11 +4,10 @@ import argparse
 from datetime import UTC, datetime
 from typing import TextIO
 
-from executor.cli.trust import MODES
 from executor.cli.trust.show import describe, write
 from executor.errors import RequestError
 from executor.home import Home, open_home
-from signing.choice import is_chosen, mode_of
+from signing.choice import TRUST_MODES, is_chosen, mode_of
 from signing.files import read_named
 from signing.keyless import TokenSource, check_client_config
 from signing.keys import PASSPHRASE_VARIABLE, passphrase_from_environment
@@ -41,7 +40,7 @@ def _mode(args: argparse.Namespace, home: Home) -> str:
     """Return the mode to choose: who signs must not change because somebody set the host up once more."""
     folder = home.root / "trust"
     chosen = mode_of(folder) if is_chosen(folder) else None
-    mode: str = args.mode or chosen or MODES[0]
+    mode: str = args.mode or chosen or TRUST_MODES[0]
     if chosen not in (None, mode) and not args.replace:
         raise RequestError(
             f"this host signs in mode {chosen!r} already",

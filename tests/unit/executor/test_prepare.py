@@ -9,14 +9,14 @@ from executor.errors import RequestError
 from executor.home import Home
 from executor.prepare import prepare
 from policy.load import load_policy, make_policy
-from signing.choice import MODES
+from signing.choice import TRUST_MODES
 from signing.modes import choose_key
 
 JOB = Path(__file__).parents[3] / "examples/karate-club.yaml"
 
 
 def test_the_standard_profile_lets_any_of_the_three_modes_sign(home: Path) -> None:
-    assert set(prepare(JOB, home=Home(home)).plan.policy.profile.signers) == set(MODES)
+    assert set(prepare(JOB, home=Home(home)).plan.policy.profile.signers) == set(TRUST_MODES)
 
 
 def test_a_profile_that_wants_another_signer_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

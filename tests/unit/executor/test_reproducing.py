@@ -9,7 +9,7 @@ import pytest
 
 from executor.errors import HostError, RequestError
 from executor.events import Events
-from executor.reproduce import Reproduction, Wanted, reproduce
+from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
 from executor.stages import Context
 from signing.bundle import parse_bundle
 from signing.reproduction import Quorum
@@ -53,9 +53,11 @@ def world(tmp_path: Path, home: Path) -> World:
 def again(world: World, *scripts: Script, wanted: Wanted | None = None, run_id: str = "again") -> Reproduction:
     image_id = world.record()["plan"]["image"]["id"]
     world.engine = FakeEngine(*scripts, image_id=image_id)
+    verified = verify_release(world.target, world.signer().expectations())
     return reproduce(
         world.target,
-        verify_release(world.target, world.signer().expectations()),
+        verified,
+        plan_again(world.target, verified),
         context=Context(home=world.home, engine=world.engine),
         events=Events(run_id, ()),
         run_id=run_id,
