@@ -26,7 +26,7 @@ from executor.exits import Exit
 from executor.limits import limits_wire
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
-from executor.record import RECORD, write_record, write_unsigned
+from executor.record import write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, failure_wire, result_wire, status_of
@@ -43,6 +43,7 @@ from executor.trust import open_host_signer
 from executor.verdict import decision_wire
 from executor.workspace import lay_out
 from signing.errors import SigningError
+from signing.manifest import RECORD
 from signing.signer import Signer
 from signing.verify import Verified
 

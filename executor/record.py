@@ -12,12 +12,11 @@ from executor.statements import chain_of
 from signing.chain import parent
 from signing.encoding import canonical_json, sha256_hex
 from signing.files import write_whole
-from signing.manifest import ATTESTATIONS, BUNDLE_SUFFIX, stage_path
+from signing.manifest import ATTESTATIONS, BUNDLE_SUFFIX, RECORD, stage_path
 from signing.signer import Signer
 from signing.statement import PREDICATE_RECORD, Statement
 
 SCHEMA = "executor.record/v1"
-RECORD = "record.json"
 _MODE = 0o600
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from executor.errors import HostError
 from executor.home import Home
-from executor.record import RECORD, is_recorded, write_record
+from executor.record import is_recorded, write_record
 from executor.release import staging_path
 from executor.runs import Runs, StoredRun
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import sweep, this_process
 from executor.trust import open_host_signer
 from signing.errors import SigningError
-from signing.manifest import MANIFEST
+from signing.manifest import MANIFEST, RECORD
 
 _SETTLE_SECONDS = 60.0
 

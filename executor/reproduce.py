@@ -184,6 +184,8 @@ def plan_again(release: Path, verified: Verified) -> Replanned:
 def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | None:
     wanted = again.plan.code
     if wanted is None:
+        if given is not None:
+            raise RequestError(f"the job has no code of its own: {given}", hint="leave --code out")
         return None
     sha256, entry = wanted
     tree = load_code(context.home.cas, sha256, entry)

@@ -95,8 +95,6 @@ def parse_certificate(data: bytes) -> Certificate:
         raise ValueError("certificate is too large")
     tbs, algorithm, signature = der.read(data, der.SEQUENCE).children()
     fields = der.expect(tbs, der.SEQUENCE).children()
-    if len(fields) != 8:
-        raise ValueError("certificate does not have the eight parts of its version")
     version, serial, inner, issuer, validity, subject, spki, extensions = fields
     if version.whole != b"\xa0\x03\x02\x01\x02" or inner.whole != algorithm.whole or der.integer(serial) == 0:
         raise ValueError("certificate is of another version, or names two signature algorithms")
@@ -203,7 +201,7 @@ def check_sct(leaf: Certificate, issuer: Certificate, sct: SCT, key: PublicKey) 
     Raises:
         ValueError: It does not hold, or is not of the certificate's time.
     """
-    if not leaf.not_before - _SCT_SLACK <= sct.moment <= leaf.not_after:
+    if leaf.not_before - sct.moment > _SCT_SLACK or sct.moment > leaf.not_after:
         raise ValueError("certificate was logged outside of its validity")
     data = sct_signed_data(sct.timestamp_ms, hashlib.sha256(issuer.spki).digest(), _without_sct(leaf))
     try:

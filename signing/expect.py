@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 POLICY_SCHEMA = "executor.verification-policy/v1"
 MODE_CHECKS = ("exact", "executable")
-_HEX = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_HEX = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 # Checks that say whose a bundle is, in the order in which they are made; all others come after these.
 _WHO_CHECKS = ("IDENTITY", "CERTIFICATE", "LOG", "REVOKED")
 
@@ -150,7 +150,7 @@ def expected_digest(what: str, text: str | None) -> str | None:
     match = _HEX.fullmatch(text)
     if match is None:
         raise ValueError(f"{what} is not a sha256: {text!r}")
-    return match[1]
+    return match[1].lower()
 
 
 def _parse(document: Mapping[str, Any], base: Path) -> VerificationPolicy:

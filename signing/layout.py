@@ -1,5 +1,6 @@
 """What lies in a release directory: names, types, modes and bytes, read without following or trusting anything."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,8 +44,6 @@ def list_release(folder: Path) -> Listing:
         if folder.is_symlink():
             why = f"release directory is a symbolic link: {folder}"
             raise VerificationError(why, check="LAYOUT", hint="name the directory that it leads to")
-        if not folder.is_dir():
-            raise VerificationError(f"no release directory at {folder}", check="LAYOUT")
         files, folders = _walk(folder)
     except OSError as err:
         raise VerificationError(f"cannot list the release: {folder}: {err.strerror}", check="LAYOUT") from err
@@ -202,7 +201,8 @@ def _open(folder: Path, name: str) -> Iterator[int]:
         finally:
             os.close(descriptor)
     except OSError as err:
-        raise VerificationError(f"cannot read {name}: {err.strerror}", check="LAYOUT", file=name) from err
+        why = "is a symbolic link" if err.errno == errno.ELOOP else err.strerror
+        raise VerificationError(f"cannot read {name}: {why}", check="LAYOUT", file=name) from err
 
 
 def _walk(root: Path) -> tuple[dict[str, int], dict[str, int]]:

@@ -18,6 +18,7 @@ ATTESTATIONS = "attestations"
 ARTIFACTS = "artifacts"
 PLAN = "plan.json"
 DECISION = "decision.json"
+RECORD = "record.json"  # of a run's folder in the log, which is no release
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 _MODE = f"{FILE_MODE:04o}"
@@ -51,8 +52,10 @@ class ManifestFile(Value):
         taken = self.path in (MANIFEST, CHECKSUMS) or self.path.startswith(f"{ATTESTATIONS}/")
         if not _PATH.fullmatch(self.path) or self.path.endswith(BUNDLE_SUFFIX) or taken:
             raise ValueError(f"not a path for a released file: {self.path!r}")
-        if not _HEX.fullmatch(self.sha256) or self.size < 0:
+        if not _HEX.fullmatch(self.sha256) or type(self.size) is not int or self.size < 0:
             raise ValueError(f"malformed digest or size of {self.path!r}")
+        if not isinstance(self.media_type, str) or not isinstance(self.role, str):
+            raise ValueError(f"malformed media type or role of {self.path!r}")
 
 
 class Manifest(Value):

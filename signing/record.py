@@ -10,12 +10,11 @@ from signing.encoding import canonical_json, parse_canonical_json, sha256_hex
 from signing.errors import VerificationError
 from signing.evidence import BundleVerifier, Evidence, Expectations
 from signing.layout import read_small
-from signing.manifest import BUNDLE_SUFFIX, PLAN, stage_path
+from signing.manifest import BUNDLE_SUFFIX, PLAN, RECORD, stage_path
 from signing.statement import PREDICATE_RECORD, Statement
 from signing.value import Value
 from signing.verify import read_bundle
 
-RECORD = "record.json"
 _ALLOWED = {"released": True, "denied": False}
 
 

@@ -28,6 +28,7 @@ from signing.manifest import (
     ARTIFACTS,
     CHECKSUMS,
     MANIFEST,
+    RECORD,
     STAGES,
     Manifest,
     ManifestFile,
@@ -134,7 +135,8 @@ def verify_release(
     """
     found = list_release(folder)
     if MANIFEST not in found.files:
-        raise VerificationError(f"file is missing: {MANIFEST}", check="LAYOUT", file=MANIFEST)
+        hint = "a run's folder in the log is verified with --record" if RECORD in found.files else ""
+        raise VerificationError(f"file is missing: {MANIFEST}", check="LAYOUT", file=MANIFEST, hint=hint)
     raw = read_small(folder, MANIFEST)
     manifest_sha256 = sha256_hex(raw)
     verifier = BundleVerifier(expect)

@@ -10,11 +10,13 @@ SIGNED = (
     *("request", "sandbox", "decision", "release", "artifact", "record", "reproduction"),
     *("trust", "verification-policy"),
 )
+# What the command prints of them: signing/README.md.
+PRINTED = ("verification", "error", "trust-status", "trust-log")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the name of the schema."""
-    parser.add_argument("name", choices=("job", "profile", "operators", *SIGNED))
+    parser.add_argument("name", choices=("job", "profile", "operators", *SIGNED, *PRINTED))
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
@@ -28,7 +30,7 @@ def _schema(name: str) -> dict[str, object]:
         from executor.jobspec import job_schema
 
         return job_schema()
-    if name in SIGNED:
+    if name in SIGNED + PRINTED:
         folder = importlib.resources.files("signing") / "schema"
         schema: dict[str, object] = json.loads((folder / f"{name}.schema.json").read_bytes())
         return schema

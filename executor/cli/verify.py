@@ -16,7 +16,7 @@ from executor.errors import RequestError
 from executor.text import printable
 from signing.evidence import Evidence
 from signing.expect import VerificationPolicy, under_one_of, verify_by_policy
-from signing.manifest import ARTIFACTS, ATTESTATIONS, BUNDLE_SUFFIX, MANIFEST, own_bundle_path
+from signing.manifest import ARTIFACTS, ATTESTATIONS, BUNDLE_SUFFIX, MANIFEST, RECORD, own_bundle_path
 from signing.verify import CHECKS, NO_DEMANDS, NOT_CHECKED, Verified, verify_artifact
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _verify_artifact(args: argparse.Namespace, policy: VerificationPolicy, out: 
 
 
 def _verify_record(args: argparse.Namespace, policy: VerificationPolicy, out: TextIO) -> None:
-    from signing.record import RECORD, verify_record  # most verify releases
+    from signing.record import verify_record  # most verify releases
 
     folder = args.record.parent if args.record.name == RECORD else args.record
     record = under_one_of(policy.signers, lambda signer: verify_record(folder, signer))

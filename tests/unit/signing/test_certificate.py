@@ -16,9 +16,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from signing import certificate as ours
 from signing import der
 from signing.authority import ca_certificate, issue, spki
-from signing.certificate import Certificate, parse_certificate
+from signing.certificate import SCT, Certificate, parse_certificate
 from signing.domain import identity_of
 from signing.ecdsa import load_public_key
+from signing.value import replaced
 
 NOW = datetime(2026, 11, 24, 12, 30, 15, tzinfo=UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -322,3 +323,48 @@ def test_an_identifier_that_takes_long_to_read_is_refused_at_once(octets: int, f
 def test_a_certificate_of_more_than_so_many_bytes_is_not_read(octets: int, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_certificate(b"\x30" * octets)
+
+
+def sct(milliseconds: int) -> SCT:
+    return replaced(ours.sct_in(parse_certificate(leaf())), timestamp_ms=milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "fits"), [(0, True), (253_402_300_799_000, True), (253_402_300_799_001, False), (2**64 - 1, False)]
+)
+def test_a_timestamp_is_of_a_calendars_time(milliseconds: int, fits: bool) -> None:
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="out of range"):
+        assert sct(milliseconds).moment.tzinfo is UTC
+
+
+@pytest.mark.parametrize(("seconds", "why"), [(-66, "outside"), (-65, "hold"), (600, "hold"), (601, "outside")])
+def test_a_certificate_was_logged_while_it_was_valid(seconds: int, why: str) -> None:
+    """It is valid from five seconds before it was issued, and logs' clocks may be a minute behind."""
+    whole, issuer = parse_certificate(leaf()), parse_certificate(CA.public_bytes(Encoding.DER))
+    moved = sct(int((NOW + timedelta(seconds=seconds)).timestamp()) * 1000)
+    with pytest.raises(ValueError, match=why):
+        ours.check_sct(whole, issuer, moved, LOG_KEY.public_key())
+
+
+def test_a_timestamp_is_by_its_log_and_over_its_certificate() -> None:
+    whole, issuer = parse_certificate(leaf()), parse_certificate(CA.public_bytes(Encoding.DER))
+    ours.check_sct(whole, issuer, ours.sct_in(whole), LOG_KEY.public_key())
+    for issued_by, log_key in ((issuer, KEY.public_key()), (whole, LOG_KEY.public_key())):
+        with pytest.raises(ValueError, match="does not hold"):
+            ours.check_sct(whole, issued_by, ours.sct_in(whole), log_key)
+
+
+def test_a_certificate_by_another_algorithm_is_refused() -> None:
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(CA.subject).serial_number(7)
+    builder = builder.public_key(LEAF_KEY.public_key()).not_valid_before(NOW).not_valid_after(NOW + timedelta(1))
+    signed = builder.add_extension(signature_usage(), critical=True).sign(CA_KEY, hashes.SHA512())
+    with pytest.raises(ValueError, match="another algorithm"):
+        parse_certificate(signed.public_bytes(Encoding.DER))
+
+
+@pytest.mark.parametrize(("text", "fits"), [("plain text", True), ("a\nb", False), ("a\x1b[2K", False)])
+def test_names_are_plain_text(text: str, fits: bool) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = ca_certificate(key, text, start=NOW).public_bytes(Encoding.DER)
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="plain text"):
+        parse_certificate(made)

@@ -101,3 +101,27 @@ def test_base64_has_one_form(text: str) -> None:
 def test_json_has_one_form(data: bytes) -> None:
     with pytest.raises(ValueError):
         parse_canonical_json(data)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"details":{}', '"details": {}'),
+        ('"run_id":"r"', '"run_id":"x","run_id":"r"'),
+        ('"size":1', '"size":1.0'),
+        ('"size":1', '"size":true'),
+        ('"role":"data"', '"role":7'),
+        ('"media_type":"text/plain"', '"media_type":[]'),
+        ('"role":"data"', '"role":"d\\u0061ta"'),
+        ('"mode":"0644"', '"mode":"0755"'),
+        ('"type":"file"', '"type":"link"'),
+        ('"details":{}', '"details":{},"more":1'),
+        ('"role":"data"', '"role":"data","more":1'),
+        ("manifest/v2", "manifest/v1"),
+    ],
+)
+def test_a_manifest_has_one_form(old: str, new: str) -> None:
+    text = Manifest(run_id="r", files=(file(),), details={}).to_bytes().decode()
+    assert old in text
+    with pytest.raises(ValueError):
+        parse_manifest(text.replace(old, new, 1).encode())

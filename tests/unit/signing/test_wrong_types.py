@@ -20,9 +20,9 @@ from signing.chain import reference
 from signing.encoding import canonical_json
 from signing.errors import VerificationError
 from signing.evidence import Expectations
-from signing.manifest import STAGES, own_bundle_path, stage_path
+from signing.manifest import RECORD, STAGES, own_bundle_path, stage_path
 from signing.modes import choose_key, open_signer
-from signing.record import RECORD, verify_record
+from signing.record import verify_record
 from signing.reproduction import Quorum, reproductions_folder
 from signing.signer import Signer
 from signing.statement import PREDICATE_REPRODUCTION, Statement
