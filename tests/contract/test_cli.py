@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from executor import __version__
-from executor.cli.schema import SIGNED
+from executor.cli.schema import PRINTED, SIGNED
 from executor.home import Home
 from signing.local import open_or_create
 from tests.unit.signing.conftest import make_release
@@ -147,7 +147,7 @@ def test_a_failed_run_ends_its_events_with_a_result(tmp_path: Path) -> None:
     assert (event["event"], event["seq"], event["result"]["exit_code"]) == ("result", 0, 21)
 
 
-@pytest.mark.parametrize("name", ["job", "profile", "operators", *SIGNED])
+@pytest.mark.parametrize("name", ["job", "profile", "operators", *SIGNED, *PRINTED])
 def test_every_schema_is_a_json_schema(name: str) -> None:
     schema: dict[str, Any] = json.loads(executor("schema", name).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)

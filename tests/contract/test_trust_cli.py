@@ -9,13 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from executor.home import Home
+from executor.record import write_record
 from signing.local import open_or_create
 from signing.manifest import own_bundle_path
 from signing.modes import choose_key, open_signer
-from tests.unit.signing.conftest import BUILDER, IMAGE, POLICY, make_release
+from tests.unit.signing.conftest import BUILDER, IMAGE, POLICY, make_record, make_release
 
 Call = subprocess.CompletedProcess[str]
 
@@ -365,6 +367,38 @@ def test_verifying_imports_nothing_that_is_slow_to(release: Path, exported: Path
     )
     done = subprocess.run([sys.executable, "-I", "-c", code, *command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def schema(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(executor("schema", name).stdout))
+
+
+def test_what_is_printed_is_as_its_schema_says(tmp_path: Path, home: Path, release: Path) -> None:
+    verification, error, status = schema("verification"), schema("error"), schema("trust-status")
+    folder = home / "log/run-1"
+    folder.mkdir(parents=True)
+    domain = open_or_create(Home(home).trust, now=datetime.now(UTC))
+    write_record(
+        folder, make_record("run-1", [("a", "0" * 64, 1)], allowed=False), signer=domain, now=datetime.now(UTC)
+    )
+    one = str(release / "artifacts/a.txt")
+    whole, alone = [str(release)], ["--artifact", one]
+    for good in (whole, alone, ["--record", str(folder)], ["--record", f"{folder}/record.json"]):
+        verification.validate(json.loads(executor("verify", *good, "--json").stdout))
+    for bad in ([str(folder)], [str(tmp_path / "absent")], [*alone, "--name", "artifacts/b"]):
+        error.validate(json.loads(executor("verify", *bad, "--json").stdout))
+    assert "--record" in executor("verify", str(folder)).stderr
+    kept = tmp_path / "kept.json"
+    kept.write_text(executor("trust", "show", "--json").stdout)
+    executor("trust", "rotate")
+    for since in ([], ["--since", str(kept)]):
+        status.validate(json.loads(executor("trust", "show", *since, "--json").stdout))
+    schema("trust-log").validate(json.loads(executor("trust", "log", "--epoch", "1", "--json").stdout))
+    executor("trust", "init", "--mode", "key", "--replace")
+    status.validate(json.loads(executor("trust", "show", "--json").stdout))
+    key = open_signer(Home(home).trust, now=datetime.now(UTC), passphrase=None)
+    signed = make_release(tmp_path, key, "by-key")
+    verification.validate(json.loads(executor("verify", str(signed), "--json").stdout))
 
 
 SIGN = """

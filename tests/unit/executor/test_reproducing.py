@@ -12,6 +12,7 @@ from executor.events import Events
 from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
 from executor.stages import Context
 from signing.bundle import parse_bundle
+from signing.errors import VerificationError
 from signing.reproduction import Quorum
 from signing.value import replaced
 from signing.verify import NO_DEMANDS, verify_release
@@ -116,6 +117,10 @@ def test_a_weight_that_is_farther_apart_is_found(world: World) -> None:
     done = again(world, job_with(b"other"), inventory_of_model, comparison(within=False, seen=[]))
     verdicts = {a["name"]: a["verdict"] for a in done.predicate["artifacts"]}
     assert (done.result, verdicts) == ("different", {"model.onnx": "different", "v.npz": "identical"})
+    assert again(world, job, run_id="and-again").result == "identical"
+    with pytest.raises(VerificationError, match="came out different") as refused:
+        reproduced(world)
+    assert refused.value.check == "REPRODUCED"
 
 
 def test_a_release_that_changes_meanwhile_is_not_compared(world: World) -> None:

@@ -313,3 +313,12 @@ def test_a_retired_key_is_refused_for_what_was_signed_after(signed: Signed) -> N
         ({"authorities": ()}, "CERTIFICATE"),
     ):
         assert refusal(signed, replaced(signed.expect, trust=replaced(trust, **change))).check == check
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_what_cannot_be_listed_is_refused(tmp_path: Path, signed: Signed, is_file: bool) -> None:
+    if is_file:
+        (tmp_path / "place").write_bytes(b"")
+    with pytest.raises(VerificationError, match="cannot list") as refused:
+        verify_release(tmp_path / "place", signed.expect)
+    assert refused.value.check == "LAYOUT"
