@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 POLICY_SCHEMA = "executor.verification-policy/v1"
 MODE_CHECKS = ("exact", "executable")
+_CERTIFIED = ("trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern")
 _HEX = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 # Checks that say whose a bundle is, in the order in which they are made; all others come after these.
 _WHO_CHECKS = ("IDENTITY", "CERTIFICATE", "LOG", "REVOKED")
@@ -55,9 +56,8 @@ def load_verification_policy(path: Path) -> VerificationPolicy:
         return _parse(document, path.parent)
     except OSError as err:
         raise ExpectationError(f"cannot read the verification policy: {path}: {err.strerror}") from err
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-        why = f"field {err} is missing" if isinstance(err, KeyError) else err
-        raise ExpectationError(f"invalid verification policy: {path}: {why}", hint="see signing/README.md") from err
+    except (ValueError, RecursionError) as err:
+        raise ExpectationError(f"invalid verification policy: {path}: {err}", hint="see signing/README.md") from err
 
 
 def verify_by_policy(folder: Path, policy: VerificationPolicy) -> Verified:
@@ -154,42 +154,51 @@ def expected_digest(what: str, text: str | None) -> str | None:
 
 
 def _parse(document: Mapping[str, Any], base: Path) -> VerificationPolicy:
-    _known(document, "schema", "signer", "release", "reproduced", "reproducer")
-    if document["schema"] != POLICY_SCHEMA:
-        raise ValueError(f"schema is {document['schema']!r}, not {POLICY_SCHEMA!r}")
-    signers = tuple(_signer(item, base) for item in document["signer"])
+    """Check the form of all of it before any file that it names is read."""
+    _known(document, "policy", "schema", "signer", "release", "reproduced", "reproducer")
+    if document.get("schema") != POLICY_SCHEMA:
+        raise ValueError(f"schema is {document.get('schema')!r}, not {POLICY_SCHEMA!r}")
+    signers, reproducers = _signer_tables(document, "signer"), _signer_tables(document, "reproducer")
     if not signers:
         raise ValueError("no signer is named")
-    demands = _demands(document.get("release", {}))
-    reproducers = tuple(_signer(item, base) for item in document.get("reproducer", ()))
-    if "reproduced" in document:
+    if reproducers and "reproduced" not in document:
+        raise ValueError("reproducers are named, and no number of them is wanted")
+    demands = _demands(_table(document, "release"))
+    threshold, accept = _reproduced(_table(document, "reproduced")) if "reproduced" in document else (0, ())
+    may_sign = tuple(_signer(item, base) for item in signers)
+    if threshold:
         from signing.reproduction import Quorum
 
-        wanted = document["reproduced"]
-        _known(wanted, "threshold", "accept")
-        if type(wanted["threshold"]) is not int:
-            raise ValueError("threshold is not a whole number")
-        accept = tuple(wanted.get("accept", GOOD_RESULTS[:1]))
-        quorum = Quorum(threshold=wanted["threshold"], among=reproducers or signers, accept=accept)
-        demands = replaced(demands, reproduced=quorum)
-    elif reproducers:
-        raise ValueError("reproducers are named, and no number of them is wanted")
-    return VerificationPolicy(signers=signers, demands=demands)
+        among = tuple(_signer(item, base) for item in reproducers) or may_sign
+        demands = replaced(demands, reproduced=Quorum(threshold=threshold, among=among, accept=accept))
+    return VerificationPolicy(signers=may_sign, demands=demands)
 
 
-def _signer(item: Mapping[str, Any], base: Path) -> Expectations:
+def _signer_tables(document: Mapping[str, Any], name: str) -> list[dict[str, str]]:
+    tables = document.get(name, [])
+    if not isinstance(tables, list) or not all(isinstance(item, dict) for item in tables):
+        raise ValueError(f"{name} is not a list of tables: write [[{name}]]")
+    for number, item in enumerate(tables, 1):
+        where = f"{name} {number}"
+        _strings(item, where, *(("key",) if "key" in item else _CERTIFIED))
+        if not item.keys() & {"key", "trust_root"}:
+            raise ValueError(f"{where} names neither a key nor a trust_root")
+        for who in ("identity", "issuer"):
+            expected(f"{where}'s {who}", item.get(who), item.get(f"{who}_pattern"))
+    return tables
+
+
+def _signer(item: Mapping[str, str], base: Path) -> Expectations:
     if "key" in item:
-        _known(item, "key")
         return expect_keys([base / item["key"]])
     from signing.trust import load_trust_root  # whoever expects a key starts without it
 
-    _known(item, "trust_root", "identity", "identity_pattern", "issuer", "issuer_pattern")
     named = {name: value for name, value in item.items() if name != "trust_root"}
     return expected_signer(load_trust_root(base / item["trust_root"]), **named)
 
 
 def _demands(item: Mapping[str, Any]) -> Demands:
-    _known(item, "builder", "builder_pattern", "image", "policy", "profile", "modes")
+    _strings(item, "release", "builder", "builder_pattern", "image", "policy", "profile", "modes")
     modes = item.get("modes", MODE_CHECKS[0])
     if modes not in MODE_CHECKS:
         raise ValueError(f"modes is one of {', '.join(MODE_CHECKS)}, not {modes!r}")
@@ -205,6 +214,30 @@ def _demands(item: Mapping[str, Any]) -> Demands:
     )
 
 
-def _known(item: Mapping[str, Any], *names: str) -> None:
+def _reproduced(item: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    _known(item, "reproduced", "threshold", "accept")
+    threshold, accept = item.get("threshold"), item.get("accept", list(GOOD_RESULTS[:1]))
+    if type(threshold) is not int or threshold < 1:
+        raise ValueError(f"reproduced's threshold is not a whole number from 1 on: {threshold!r}")
+    if not isinstance(accept, list) or not accept or any(result not in GOOD_RESULTS for result in accept):
+        raise ValueError(f"reproduced's accept lists some of {', '.join(GOOD_RESULTS)}, not {accept!r}")
+    return threshold, tuple(accept)
+
+
+def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise ValueError(f"{name} is not a table: write [{name}]")
+    return table
+
+
+def _strings(item: Mapping[str, Any], where: str, *names: str) -> None:
+    _known(item, where, *names)
+    for name, value in item.items():
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{where}'s {name} is not a string that says something: {value!r}")
+
+
+def _known(item: Mapping[str, Any], where: str, *names: str) -> None:
     if unknown := sorted(item.keys() - set(names)):
-        raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(names)}")
+        raise ValueError(f"{where} has an unknown field {unknown[0]!r}; known are {', '.join(names)}")

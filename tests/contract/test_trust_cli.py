@@ -312,11 +312,38 @@ def test_a_link_to_a_trust_root_is_followed(tmp_path: Path, release: Path, expor
     assert executor("verify", str(release), "--trust-root", str(tmp_path / "link")).returncode == 0
 
 
-@pytest.mark.parametrize("policy", ["a = " + "[" * 3000 + "]" * 3000, 'schema = "executor.verification-policy/v1"'])
-def test_a_strange_policy_is_refused(tmp_path: Path, release: Path, policy: str) -> None:
+HEAD = 'schema = "executor.verification-policy/v1"\n'
+SIGNER = '[[signer]]\ntrust_root = "absent.json"\n'
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ("a = " + "[" * 3000 + "]" * 3000, "depth"),
+        ("", "schema is None"),
+        (HEAD, "no signer is named"),
+        (HEAD + "signer = 7", "list of tables"),
+        (HEAD + "signer = [7]", "list of tables"),
+        (HEAD + "[[signer]]", "signer 1 names neither"),
+        (HEAD + SIGNER + "[[signer]]\nkey = 7", "signer 2's key is not a string"),
+        (HEAD + SIGNER + '[[signer]]\nkey = ""', "signer 2's key is not a string"),
+        (HEAD + SIGNER + 'identity = "a"\nidentity_pattern = "b"', "both exactly and by a pattern"),
+        (HEAD + SIGNER + 'keys = "a"', "signer 1 has an unknown field 'keys'"),
+        (HEAD + "release = 7\n" + SIGNER, "release is not a table"),
+        (HEAD + SIGNER + "[release]\nbuilder = 7", "release's builder is not a string"),
+        (HEAD + SIGNER + '[release]\nimage = "x"', "not a sha256"),
+        (HEAD + SIGNER + "[reproduced]", "threshold is not a whole number from 1 on: None"),
+        (HEAD + SIGNER + "[reproduced]\nthreshold = true", "threshold is not a whole number"),
+        (HEAD + SIGNER + "[reproduced]\nthreshold = 1\naccept = []", "accept lists some of"),
+        (HEAD + SIGNER + '[reproduced]\nthreshold = 1\naccept = ["different"]', "accept lists some of"),
+        (HEAD + SIGNER + "[[reproducer]]\nkey = 'a'", "no number of them is wanted"),
+    ],
+)
+def test_a_strange_policy_is_refused_for_what_it_is(tmp_path: Path, policy: str, why: str) -> None:
+    """Whatever files it names: that they are missing is not what is wrong with it."""
     (tmp_path / "policy.toml").write_text(policy)
-    refused = executor("verify", str(release), "--policy", str(tmp_path / "policy.toml"))
-    assert (refused.returncode, "Traceback" in refused.stderr) == (21, False)
+    refused = executor("verify", str(tmp_path), "--policy", str(tmp_path / "policy.toml"))
+    assert (refused.returncode, why in refused.stderr, "Traceback" in refused.stderr) == (21, True, False)
 
 
 def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path, release: Path, exported: Path) -> None:

@@ -326,5 +326,6 @@ def test_what_cannot_be_listed_is_refused(tmp_path: Path, signed: Signed, is_fil
 
 @pytest.mark.parametrize("change", [{"threshold": 0}, {"threshold": -1}, {"among": ()}, {"accept": ("different",)}])
 def test_a_quorum_of_nobody_or_for_what_is_no_good_is_refused(signed: Signed, change: dict[str, Any]) -> None:
+    wanted: dict[str, Any] = {"threshold": 1, "among": (signed.expect,)} | change
     with pytest.raises(ValueError, match="at least one"):
-        Quorum(**{"threshold": 1, "among": (signed.expect,)} | change)
+        Quorum(**wanted)

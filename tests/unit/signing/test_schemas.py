@@ -73,6 +73,11 @@ def test_the_documented_policy_fits_its_schema() -> None:
     refused("verification-policy", document | {"extra": 1})
     refused("verification-policy", document | {"signer": []})
     refused("verification-policy", document | {"signer": [{"key": "a", "trust_root": "b"}]})
+    refused("verification-policy", document | {"signer": [{"key": ""}]})
+    refused("verification-policy", document | {"signer": [{"trust_root": "a", "issuer": "b", "issuer_pattern": "c"}]})
+    refused("verification-policy", document | {"release": {"builder": "a", "builder_pattern": "b"}})
+    refused("verification-policy", {n: v for n, v in document.items() if n != "reproduced"})
+    validate("verification-policy", {n: v for n, v in document.items() if not n.startswith("reproduce")})
 
 
 def test_the_documented_decision_fits_its_schema() -> None:
