@@ -9,7 +9,6 @@ A caller's connection is its lease: when it ends, the container goes, whatever b
 
 import contextlib
 import os
-import queue
 import secrets
 import shutil
 import socket
@@ -20,13 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from executor.errors import ExecutorError, HostError
+from executor.errors import ExecutorError
 from executor.home import Home
+from executor.pool.callers import Callers
+from executor.pool.removal import Removals
 from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, put_by
-from executor.pool.wire import is_same_user, listen, peer, receive, send
+from executor.pool.wire import listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import LABEL_OWNER, claim_run_folder, hand_over, home_label, labels_for, parse_owner
+from executor.sandbox.owner import claim_run_folder, hand_over, labels_for, parse_owner
 from executor.sandbox.slot import CHANNELS, Slot, make_folders, open_slot
 
 SCHEMA = "executor.pool/v1"
@@ -34,17 +35,9 @@ _QUIET_SECONDS = 0.25  # without a job before refill goes on
 _PATIENCE_SECONDS = 5.0  # where jobs never pause, one more container all the same
 _TICK_SECONDS = 0.05
 _BACKOFF_SECONDS_MAX = 60.0
-_REMOVERS = 2
-_CALLERS_MAX = 512
-_RECEIVERS = 4
-_ACCEPT_SECONDS = 0.2
 _FIRST_WORD_SECONDS = 5.0
-_REMOVAL_PATIENCE_SECONDS = 10.0
-_USED_MAX = 64  # used containers that may wait for their removal
 _PATROL_SECONDS = 2.0
 _PATROL_STEP_SECONDS = 0.05
-_RETRY_SECONDS = 1.0
-_STRAYS_SECONDS = 30.0
 # Process 1 counts its lease from before the imports, and a slot that is given away needs time for its launch.
 _LEASE_MARGIN_SECONDS = 240.0
 
@@ -60,14 +53,6 @@ class PoolSettings:
 
     lease_seconds: float
     starts_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Removal:
-    """A container to remove: at once, or when jobs leave room for it."""
-
-    slot: Slot
-    at_once: bool
 
 
 def starts_max() -> int:
@@ -102,13 +87,9 @@ class Pool:
         self._shelves = {kind.key: Shelf(kind=kind) for kind in classes}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._removals: queue.SimpleQueue[_Removal | None] = queue.SimpleQueue()
-        self._removing = True
-        self._names: set[str] = set()  # of every container that is or will be ours
+        self._removals = Removals(engine, home, quiet=self._is_quiet, stopping=self._stopping, say=say)
+        self._callers = Callers(self._serve, stopping=self._stopping, say=say)
         self._counts: Counter[str] = Counter()
-        self._callers = 0
-        self._receivers = 0
-        self._receiver_gone = threading.Event()
         self._active = 0
         self._job_seen = 0.0
         self._began = time.time()
@@ -116,39 +97,28 @@ class Pool:
     def run(self) -> None:
         """Keep slots ready and serve callers, until somebody says stop. Everything that waits is removed at the end."""
         workers = [threading.Thread(target=self._refill, name=f"refill-{n}") for n in range(self._settings.starts_max)]
-        workers.append(threading.Thread(target=self._remove_strays, name="strays"))
         workers.append(threading.Thread(target=self._patrol, name="patrol"))
-        removers = [threading.Thread(target=self._remove_all, name=f"remove-{n}") for n in range(_REMOVERS)]
         try:
             with contextlib.closing(listen(self._home.pool)) as server:
-                server.settimeout(_ACCEPT_SECONDS)
-                for thread in (*workers, *removers):
+                self._removals.start()
+                for thread in workers:
                     thread.start()
-                while not self._stopping.is_set():
-                    self._keep_receivers(server)
-                    self._receiver_gone.wait(_TICK_SECONDS)
-                    self._receiver_gone.clear()
-                    self._drop_overdue()
-                while self._receivers:  # the socket must not close under them
-                    time.sleep(_TICK_SECONDS)
+                self._callers.receive(server, tick=self._drop_overdue)
         finally:
             self._stopping.set()
-            self._tear_down([thread for thread in workers if thread.ident], [t for t in removers if t.ident])
+            self._tear_down([thread for thread in workers if thread.ident])
 
-    def _tear_down(self, workers: list[threading.Thread], removers: list[threading.Thread]) -> None:
+    def _tear_down(self, workers: list[threading.Thread]) -> None:
         for thread in workers:
             thread.join()
         with self._lock:
+            left = [waiting.slot for shelf in self._shelves.values() for waiting in shelf.waiting]
             for shelf in self._shelves.values():
-                for waiting in shelf.waiting:
-                    waiting.slot.shut()
-                    self._removals.put(_Removal(waiting.slot, at_once=True))
                 shelf.waiting.clear()
-            self._removing = False  # whoever ends a job from now on removes its container itself
-            for _ in removers:
-                self._removals.put(None)
-        for thread in removers:
-            thread.join()
+        for slot in left:
+            slot.shut()
+            self._removals.remove(slot, at_once=True)
+        self._removals.finish()  # whoever ends a job from now on removes its container itself
 
     def stop(self) -> None:
         """Have `run` return. Jobs that have their container already keep it, and remove it themselves."""
@@ -188,54 +158,6 @@ class Pool:
             "discarded_for": faults,
         }
 
-    def _keep_receivers(self, server: socket.socket) -> None:
-        """See to it that some threads wait for callers: to start one only when a caller is there costs it time."""
-        while self._receivers < _RECEIVERS and not self._stopping.is_set():
-            with self._lock:
-                self._receivers += 1
-            try:
-                threading.Thread(target=self._receive, args=(server,), name="caller", daemon=True).start()
-            except RuntimeError as err:
-                self._say(f"no more callers can be received: {err}")
-                with self._lock:
-                    self._receivers -= 1
-                return
-
-    def _receive(self, server: socket.socket) -> None:
-        """Wait for one caller and serve it. Another thread waits for the next one."""
-        stream = None
-        try:
-            while stream is None and not self._stopping.is_set():
-                stream = self._accept(server)
-        finally:
-            with self._lock:
-                self._receivers -= 1
-            self._receiver_gone.set()
-        if stream is not None:
-            self._serve(stream)
-
-    def _accept(self, server: socket.socket) -> socket.socket | None:
-        try:
-            stream, _ = server.accept()
-        except TimeoutError:
-            return None
-        except OSError as err:  # such as no descriptors left: jobs that end free some
-            self._say(f"a caller could not be received: {err}")
-            time.sleep(_TICK_SECONDS)
-            return None
-        with self._lock:
-            welcome = is_same_user(stream) and self._callers < _CALLERS_MAX
-            self._callers += welcome
-        if not welcome:
-            stream.close()
-            return None
-        return stream
-
-    def _hang_up(self, stream: socket.socket) -> None:
-        stream.close()
-        with self._lock:
-            self._callers -= 1
-
     def _serve(self, stream: socket.socket) -> None:
         """Answer one caller, until it hangs up."""
         try:
@@ -251,8 +173,6 @@ class Pool:
                 self.stop()
         except (OSError, EOFError, ValueError) as err:
             self._say(f"a caller was dropped: {err}")
-        finally:
-            self._hang_up(stream)
 
     def _serve_take(self, stream: socket.socket, message: dict[str, Any]) -> None:
         owner = parse_owner(str(message.get("owner")))
@@ -275,7 +195,7 @@ class Pool:
                 self._wait_for_end(stream)
             finally:
                 slot.shut()
-                removed = self._have_removed(slot, at_once=False)
+                removed = self._removals.remove(slot, at_once=False)
             if removed:
                 send(stream, {"op": "ended"})  # a caller that does not hear this removes its container itself
         finally:
@@ -287,13 +207,6 @@ class Pool:
         """Wait until the caller is done with what it has, or gone."""
         with contextlib.suppress(OSError, EOFError, ValueError):
             receive(stream)
-
-    def _have_removed(self, slot: Slot, *, at_once: bool) -> bool:
-        """Have a container removed; False where the pool is past doing so."""
-        with self._lock:
-            if self._removing:
-                self._removals.put(_Removal(slot, at_once=at_once))
-            return self._removing
 
     def _take(self, key: tuple[str, str]) -> Slot | None:
         shelf = self._shelves.get(key)
@@ -352,7 +265,7 @@ class Pool:
 
     def _discard(self, waiting: Waiting, fault: str) -> None:
         waiting.slot.shut()
-        self._have_removed(waiting.slot, at_once=True)
+        self._removals.remove(waiting.slot, at_once=True)
         with self._lock:
             self._counts["discarded"] += 1
             self._counts[f"fault:{fault}"] += 1
@@ -404,8 +317,7 @@ class Pool:
         slot_id = f"pool-{secrets.token_hex(8)}"
         name = f"sealed-executor-{slot_id}"
         folder = claim_run_folder(self._home, slot_id, wall_seconds=lease)
-        with self._lock:
-            self._names.add(name)
+        self._removals.know(name)
         try:
             make_folders(folder)
             request = ContainerRequest(
@@ -425,46 +337,9 @@ class Pool:
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            with self._lock:
-                self._names.discard(name)  # if the engine makes it all the same, it is a stray
+            self._removals.forget(name)  # if the engine makes it all the same, it is a stray
             raise
         return replace(slot, warm=True, seconds={})
-
-    def _wait_for_quiet(self, seconds: float) -> None:
-        """Let jobs go first, for a while."""
-        patience = time.monotonic() + seconds
-        while not self._is_quiet() and time.monotonic() < patience and not self._stopping.wait(_TICK_SECONDS):
-            pass
-
-    def _remove_all(self) -> None:
-        """Remove used and discarded containers, one after another. What cannot be removed yet is tried again."""
-        while (removal := self._removals.get()) is not None:
-            slot = removal.slot
-            if not removal.at_once and self._removals.qsize() < _USED_MAX:
-                self._wait_for_quiet(_REMOVAL_PATIENCE_SECONDS)
-            try:
-                self._engine.remove(slot.request.name)
-            except HostError as err:
-                self._say(f"could not remove {slot.request.name}: {err}")
-                if not self._stopping.wait(_RETRY_SECONDS):
-                    self._removals.put(removal)
-                continue  # its folder stays, so that a sweep knows whose it was
-            shutil.rmtree(slot.folder, ignore_errors=True)
-            with self._lock:
-                self._names.discard(slot.request.name)
-
-    def _remove_strays(self) -> None:
-        """Remove containers that the engine made although it had said that it had not, or had not said anything."""
-        me = str(os.getpid())
-        while not self._stopping.wait(_STRAYS_SECONDS):
-            with contextlib.suppress(HostError):
-                for container in self._engine.owned(home_label(self._home)):
-                    owner = parse_owner(container.labels.get(LABEL_OWNER, ""))
-                    with self._lock:
-                        known = container.name in self._names
-                    if owner is not None and str(owner.pid) == me and owner.alive and not known:
-                        self._engine.remove(container.container_id)
-                        self._say(f"removed a stray: {container.name}")
 
 
 def _offer(slot: Slot) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from executor.errors import HostError
 from executor.home import Home
-from executor.pool import stock, supervisor, wire
+from executor.pool import callers, removal, stock, supervisor, wire
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
@@ -185,7 +185,7 @@ def test_a_caller_that_lies_about_who_it_is_gets_nothing(bench: Bench) -> None:
 def test_another_user_is_not_answered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with bench.pool() as pool:
         ready(pool, 2)
-        monkeypatch.setattr(supervisor, "is_same_user", lambda _: False)
+        monkeypatch.setattr(callers, "is_same_user", lambda _: False)
         with pytest.raises(HostError, match="does not answer"):
             ask(bench.home, "status", seconds=5)
         assert bench.take() is None
@@ -369,7 +369,7 @@ def test_a_caller_that_says_nothing_is_dropped(bench: Bench, monkeypatch: pytest
 def test_used_containers_wait_while_jobs_run_but_not_too_many_of_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, used_max: int, removed_at_once: bool
 ) -> None:
-    monkeypatch.setattr(supervisor, "_USED_MAX", used_max)
+    monkeypatch.setattr(removal, "_USED_MAX", used_max)
     with bench.pool() as pool:
         ready(pool, 2)
         first, second = bench.take(), bench.take()
@@ -385,7 +385,7 @@ def test_used_containers_wait_while_jobs_run_but_not_too_many_of_them(
 
 
 def test_a_container_that_cannot_be_removed_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(removal, "_RETRY_SECONDS", 0.1)
     original, failures = bench.engine.remove, iter([True, False])
 
     def remove(container_id: str) -> None:
@@ -406,7 +406,7 @@ def test_a_container_that_cannot_be_removed_is_tried_again(bench: Bench, monkeyp
 
 def test_a_container_that_the_engine_made_unasked_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where an answer to a request to create one came too late."""
-    monkeypatch.setattr(supervisor, "_STRAYS_SECONDS", 0.2)
+    monkeypatch.setattr(removal, "_STRAYS_SECONDS", 0.2)
     with bench.pool(size=1) as pool:
         ready(pool, 1)
         labels = labels_for(bench.home, "pool-stray", wall_seconds=60)
