@@ -343,7 +343,7 @@ def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
 def _unusable(folder: Path, err: OSError) -> TrustDomainError:
     return TrustDomainError(
         f"cannot use the trust domain: {err.strerror or err}: {folder}",
-        hint="`executor trust show` says how far a rotation came; the next use of the domain finishes it",
+        hint="the next use of the trust domain finishes what was begun, once it can",
     )
 
 

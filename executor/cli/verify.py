@@ -50,6 +50,8 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         raise RequestError("name one thing to verify: a release, --artifact FILE or --record DIR")
     if args.artifact is None and (args.bundle is not None or args.name is not None):
         raise RequestError("--bundle and --name go with --artifact")
+    if args.name == "":
+        raise RequestError("--name is empty; is a variable unset?")
     for path in (*named, args.bundle):
         if path is not None and not os.path.lexists(path):
             raise RequestError(f"there is nothing to verify at {path}")

@@ -194,6 +194,8 @@ def test_one_artifact_is_verified_with_its_bundle_wherever_they_lie(tmp_path: Pa
     whole = str(release / "attestations/release.sigstore.json")
     by_name = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "artifacts/a.txt", "--json")
     assert (by_name.returncode, json.loads(by_name.stdout)["names"]) == (0, ["artifacts/a.txt"])
+    unset = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "")
+    assert (unset.returncode, "unset" in unset.stderr) == (21, True)
     otherwise = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "artifacts/sub/b.txt")
     assert (otherwise.returncode, "as artifacts/sub/b.txt" in otherwise.stderr) == (23, True)
     for bundle in ("attestations/artifacts/sub/b.txt.sigstore.json", "attestations/request.sigstore.json"):
