@@ -164,13 +164,13 @@ def _parse(document: Mapping[str, Any], base: Path) -> VerificationPolicy:
     if reproducers and "reproduced" not in document:
         raise ValueError("reproducers are named, and no number of them is wanted")
     demands = _demands(_table(document, "release"))
-    threshold, accept = _reproduced(_table(document, "reproduced")) if "reproduced" in document else (0, ())
+    wanted = _reproduced(_table(document, "reproduced")) if "reproduced" in document else None
     may_sign = tuple(_signer(item, base) for item in signers)
-    if threshold:
+    if wanted is not None:
         from signing.reproduction import Quorum
 
         among = tuple(_signer(item, base) for item in reproducers) or may_sign
-        demands = replaced(demands, reproduced=Quorum(threshold=threshold, among=among, accept=accept))
+        demands = replaced(demands, reproduced=Quorum(among=among, **wanted))
     return VerificationPolicy(signers=may_sign, demands=demands)
 
 
@@ -214,14 +214,18 @@ def _demands(item: Mapping[str, Any]) -> Demands:
     )
 
 
-def _reproduced(item: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
-    _known(item, "reproduced", "threshold", "accept")
+def _reproduced(item: Mapping[str, Any]) -> dict[str, Any]:
+    _known(item, "reproduced", "threshold", "accept", "atol", "rtol")
     threshold, accept = item.get("threshold"), item.get("accept", list(GOOD_RESULTS[:1]))
     if type(threshold) is not int or threshold < 1:
         raise ValueError(f"reproduced's threshold is not a whole number from 1 on: {threshold!r}")
     if not isinstance(accept, list) or not accept or any(result not in GOOD_RESULTS for result in accept):
         raise ValueError(f"reproduced's accept lists some of {', '.join(GOOD_RESULTS)}, not {accept!r}")
-    return threshold, tuple(accept)
+    near = {name: item[name] for name in ("atol", "rtol") if name in item}
+    for name, value in near.items():
+        if type(value) not in (int, float) or not 0 <= value < float("inf"):
+            raise ValueError(f"reproduced's {name} is not a finite number from 0 on: {value!r}")
+    return {"threshold": threshold, "accept": tuple(accept), **near}
 
 
 def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

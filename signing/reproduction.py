@@ -7,6 +7,7 @@ time by anybody. One counts only where somebody whom the verifier named has sign
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from signing.bundle import parse_bundle
 from signing.chain import parents_in
@@ -27,11 +28,15 @@ class Quorum(Value):
         threshold: How many different signers; at least one.
         among: Those who count.
         accept: Which results count, out of `GOOD_RESULTS`.
+        atol: The absolute tolerance that a result within tolerance may have had; None for any.
+        rtol: The relative one.
     """
 
     threshold: int
     among: tuple[Expectations, ...]
     accept: tuple[str, ...] = ("identical",)
+    atol: float | None = None
+    rtol: float | None = None
 
     def __post_init__(self) -> None:
         if self.threshold < 1 or not self.among or not set(self.accept) <= set(GOOD_RESULTS):
@@ -80,7 +85,7 @@ def check_reproduced(
         if result == "different":
             why = f"made again by {evidence.signer[0]}, it came out different: {name}"
             raise VerificationError(why, check="REPRODUCED", file=name)
-        if result in quorum.accept:
+        if result in quorum.accept and (result == GOOD_RESULTS[0] or _is_near(evidence.statement.predicate, quorum)):
             good.add(evidence.signer[0])
     if len(good) < quorum.threshold:
         raise VerificationError(
@@ -89,6 +94,16 @@ def check_reproduced(
             hint=f"`executor reproduce` adds to {folder.name}",
         )
     return tuple(sorted(good))
+
+
+def _is_near(predicate: Mapping[str, Any], quorum: Quorum) -> bool:
+    """Whether a tolerance, which whoever reproduces may choose, is one that the verifier means."""
+    said = predicate.get("tolerance")
+    for name, most in (("atol", quorum.atol), ("rtol", quorum.rtol)):
+        value = said.get(name) if isinstance(said, dict) else None
+        if most is not None and (not isinstance(value, int | float) or not 0 <= value <= most):
+            return False
+    return True
 
 
 def _bundle_names(folder: Path) -> list[str]:

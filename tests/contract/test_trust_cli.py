@@ -338,6 +338,8 @@ SIGNER = '[[signer]]\ntrust_root = "absent.json"\n'
         (HEAD + SIGNER + "[reproduced]\nthreshold = true", "threshold is not a whole number"),
         (HEAD + SIGNER + "[reproduced]\nthreshold = 1\naccept = []", "accept lists some of"),
         (HEAD + SIGNER + '[reproduced]\nthreshold = 1\naccept = ["different"]', "accept lists some of"),
+        (HEAD + SIGNER + "[reproduced]\nthreshold = 1\natol = inf", "atol is not a finite number"),
+        (HEAD + SIGNER + "[reproduced]\nthreshold = 1\nrtol = '1'", "rtol is not a finite number"),
         (HEAD + SIGNER + "[[reproducer]]\nkey = 'a'", "no number of them is wanted"),
     ],
 )

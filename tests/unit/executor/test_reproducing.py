@@ -1,5 +1,6 @@
 """A release's plan run again on a fake engine: what is signed of it, and that nothing is lost on the way."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,6 +112,21 @@ def test_what_is_not_said_of_the_tolerance_is_the_profiles(
     assert (seen[0]["atol"], seen[0]["rtol"]) == (atol, rtol)
     assert (done.result, done.predicate["tolerance"]) == ("within-tolerance", {"atol": atol, "rtol": rtol})
     assert len(reproduced(world, ("identical", "within-tolerance"))) == 1
+
+
+@pytest.mark.parametrize(("atol", "rtol", "counts"), [(0.5, 1e-5, True), (0.4, 1e-5, False), (0.5, 9e-6, False)])
+def test_a_tolerance_counts_where_it_is_what_the_verifier_means(
+    world: World, atol: float, rtol: float, counts: bool
+) -> None:
+    far = Wanted(atol=0.5)
+    assert (
+        again(world, job_with(b"other"), inventory_of_model, comparison(within=True, seen=[]), wanted=far).result
+        == "within-tolerance"
+    )
+    expect = world.signer().expectations()
+    quorum = Quorum(threshold=1, among=(expect,), accept=("identical", "within-tolerance"), atol=atol, rtol=rtol)
+    with contextlib.nullcontext() if counts else pytest.raises(VerificationError, match="reproduced by 0"):
+        verify_release(world.target, expect, replaced(NO_DEMANDS, reproduced=quorum))
 
 
 def test_a_weight_that_is_farther_apart_is_found(world: World) -> None:
