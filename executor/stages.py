@@ -101,7 +101,11 @@ class Stages:
         self.egress: dict[str, Any] | None = None
 
     def run_job(self, log_folder: Path) -> tuple[RunResult, list[Artifact]]:
-        """Run the job's own container; what it prints goes to two files, what it sends to quarantine."""
+        """Run the job's own container; what it prints goes to two files, what it sends to quarantine.
+
+        Raises:
+            HostError: A host that the profile names has no address, or no container could be started.
+        """
         plan, folder = self._plan, self._folder
         (folder / "quarantine").mkdir(mode=0o755)
         quarantine = Quarantine(

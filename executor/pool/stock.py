@@ -70,7 +70,7 @@ class Shelf:
     """The slots of one class.
 
     Attributes:
-        kind: The class.
+        pool_class: What stands on it.
         waiting: Ready, oldest first.
         starting: How many are being started.
         failures: Starts that failed one after another.
@@ -78,7 +78,7 @@ class Shelf:
         error: What the last failed start said.
     """
 
-    kind: PoolClass
+    pool_class: PoolClass
     waiting: deque[Waiting] = field(default_factory=deque)
     starting: int = 0
     failures: int = 0
@@ -88,7 +88,7 @@ class Shelf:
     @property
     def lacks(self) -> int:
         """How many more should be started."""
-        return self.kind.size - len(self.waiting) - self.starting
+        return self.pool_class.size - len(self.waiting) - self.starting
 
 
 def put_by(slot: Slot) -> Waiting:

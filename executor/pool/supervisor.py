@@ -84,7 +84,7 @@ class Pool:
         self._home = home
         self._settings = settings
         self._say = say
-        self._shelves = {kind.key: Shelf(kind=kind) for kind in classes}
+        self._shelves = {c.key: Shelf(pool_class=c) for c in classes}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._removals = Removals(engine, home, quiet=self._is_quiet, stopping=self._stopping, say=say)
@@ -130,11 +130,11 @@ class Pool:
         with self._lock:
             shelves = [
                 {
-                    "kind": shelf.kind.kind,
-                    "image_id": shelf.kind.config.image_id,
-                    "runtime": shelf.kind.config.runtime,
-                    "sandbox_sha256": shelf.kind.config.digest,
-                    "size": shelf.kind.size,
+                    "kind": shelf.pool_class.kind,
+                    "image_id": shelf.pool_class.config.image_id,
+                    "runtime": shelf.pool_class.config.runtime,
+                    "sandbox_sha256": shelf.pool_class.config.digest,
+                    "size": shelf.pool_class.size,
                     "ready": len(shelf.waiting),
                     "starting": shelf.starting,
                     "oldest_seconds": round(now - shelf.waiting[0].since, 1) if shelf.waiting else None,
@@ -291,11 +291,11 @@ class Pool:
         """Return the shelf with the least on it that lacks something and may be tried."""
         now = time.monotonic()
         lacking = [s for s in self._shelves.values() if s.lacks > 0 and now >= s.retry_at]
-        return min(lacking, key=lambda s: (len(s.waiting) + s.starting) / s.kind.size, default=None)
+        return min(lacking, key=lambda s: (len(s.waiting) + s.starting) / s.pool_class.size, default=None)
 
     def _start_one(self, shelf: Shelf) -> None:
         try:
-            waiting = put_by(self._open(shelf.kind))
+            waiting = put_by(self._open(shelf.pool_class))
         except (ExecutorError, OSError) as err:
             with self._lock:
                 shelf.starting -= 1
