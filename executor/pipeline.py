@@ -401,15 +401,16 @@ class Run:
             failure = SigningError(
                 f"the run's record could not be written and signed: {log_folder}", hint=getattr(err, "hint", "")
             )
-            self._leave_unsigned(failure, log_folder)
+            self._leave_unsigned(failure, log_folder, status)
             raise failure from err
         self._report["record"] = str(path)
 
-    def _leave_unsigned(self, failure: SigningError, log_folder: Path) -> None:
-        """Leave a record all the same: that there is neither a release nor a signature."""
+    def _leave_unsigned(self, failure: SigningError, log_folder: Path, status: Status) -> None:
+        """Leave a record all the same: that there is neither a release nor a signature, and what there would be."""
         self._take_back()
         failure.run_id = self._run_id
-        record = self._record_wire(status_of(failure)) | {"error": error_wire(failure)}
+        unsigned = {"status": status[0], "exit_code": int(status[1]), "error": self._report.get("error")}
+        record = self._record_wire(status_of(failure)) | {"error": error_wire(failure), "unsigned": unsigned}
         with contextlib.suppress(OSError):
             failure.record = str(write_unsigned(log_folder, record))
 

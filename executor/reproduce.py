@@ -119,11 +119,11 @@ def reproduce(
         SigningError: The statement could not be signed.
     """
     check_signer(again.plan, context.home)
-    _make_folder(release)
     recover(context.engine, context.home, now=context.now)
     admitted = admit(context.engine, again.plan)
     sources = find_inputs(again.spec, context.home.cas, tuple(inputs), cancelled=context.cancelled)
     tree = _code(again, context, code)
+    _make_folder(release)
     signer = open_host_signer(context.home, now=context.now())
     folder = claim_run_folder(context.home, run_id, wall_seconds=again.plan.longest_seconds)
     started = context.now()

@@ -135,7 +135,7 @@ def expected(what: str, exact: str | None, pattern: str | None) -> Expected | No
         raise ValueError(f"{what} is not a name: {text!r}; is a variable unset?")
     try:
         return text if pattern is None else re.compile(text)
-    except (re.error, OverflowError) as err:
+    except (re.error, OverflowError, RecursionError) as err:
         raise ValueError(f"{what}'s pattern is malformed: {text!r}: {err}") from err
 
 

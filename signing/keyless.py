@@ -20,6 +20,7 @@ from typing import Any
 
 from signing.bundle import Bundle, ByCertificate, read_bundle
 from signing.ecdsa import lower
+from signing.encoding import parse_json
 from signing.errors import SigningError
 from signing.evidence import Expectations
 from signing.note import parse_checkpoints
@@ -61,7 +62,7 @@ def check_client_config(data: bytes) -> None:
     Raises:
         ValueError: It does not.
     """
-    document = json.loads(data)
+    document = parse_json(data)
     try:
         parse_trust_root(document)
         services = [document["signingConfig"][name] for name in ("caUrls", "rekorTlogUrls")]

@@ -43,7 +43,7 @@ from signing.errors import TrustDomainError, TrustRequestError
 from signing.evidence import Expectations
 from signing.files import staged_path, write_whole
 from signing.keys import is_encrypted, load_key, new_key, write_key
-from signing.log import DiskLog, Head
+from signing.log import CLOCK_HINT, DiskLog, Head
 from signing.note import checkpoint_text, signed_note
 from signing.statement import PAYLOAD_TYPE, Statement
 from signing.trust import load_trust_root
@@ -174,7 +174,8 @@ class LocalTrustDomain:
             # Clients that know windows alone must reject what is revoked: the window ends with what is not.
             end = datetime.fromtimestamp(log.time_of(from_index - 1), UTC) if from_index else found.start
             if found.end is None:
-                return self._close(closed_size=from_index, end=end, reason=reason, now=_not_before_the_last(log, now))
+                # Whatever the clock says of the entries that go: a wrong one may be why they have to.
+                return self._close(closed_size=from_index, end=end, reason=reason, now=max(end, _whole_second(now)))
             shorter = replace(found, end=end, closed_size=from_index, reason=reason)
             epochs = tuple(shorter if e.number == epoch else e for e in self.epochs())
             self._commit(epochs)
@@ -358,7 +359,9 @@ def _not_before_the_last(log: DiskLog, now: datetime) -> datetime:
         return _whole_second(now)
     moment = datetime.fromtimestamp(last, UTC)
     if moment - now > _CLOCK_SLACK:
-        raise TrustDomainError(f"the clock stands before the log's last entry: {moment:%Y-%m-%d %H:%M:%S} UTC")
+        raise TrustDomainError(
+            f"the clock stands before the log's last entry: {moment:%Y-%m-%d %H:%M:%S} UTC", hint=CLOCK_HINT
+        )
     return max(_whole_second(now), moment)
 
 

@@ -25,6 +25,7 @@ from signing.errors import TrustDomainError
 from signing.files import write_whole
 from signing.note import Checkpoint, parse_checkpoint
 
+CLOCK_HINT = "set the clock right; if it was wrong when the entry was made, `executor trust revoke` from that entry on"
 _RESTORE = "restore the log from a backup"
 _TAIL_BYTES = 1 << 14
 _CLOCK_SLACK_SECONDS = 60  # whoever waited for the lock took its time before; a clock that stands further back is wrong
@@ -237,7 +238,7 @@ class DiskLog:
         if last - time > _CLOCK_SLACK_SECONDS:
             raise TrustDomainError(
                 f"the clock stands {last - time} s before the log's last entry",
-                hint="set the clock right: a log's times never go back",
+                hint=CLOCK_HINT,
             )
         return max(time, last)
 

@@ -13,7 +13,7 @@ from signing.layout import read_small
 from signing.manifest import BUNDLE_SUFFIX, PLAN, RECORD, stage_path
 from signing.statement import PREDICATE_RECORD, Statement
 from signing.value import Value
-from signing.verify import read_bundle
+from signing.verify import depth_bounded, read_bundle
 
 _ALLOWED = {"released": True, "denied": False}
 
@@ -42,7 +42,11 @@ def verify_record(folder: Path, expect: Expectations) -> VerifiedRecord:
     Raises:
         VerificationError: Some check does not hold; it names the check and the file.
     """
-    verifier = BundleVerifier(expect)
+    with depth_bounded():
+        return _verify_record(folder, BundleVerifier(expect))
+
+
+def _verify_record(folder: Path, verifier: BundleVerifier) -> VerifiedRecord:
     name = f"{RECORD}{BUNDLE_SUFFIX}"
     own = verifier.verify(read_bundle(folder, name), file=name)
     raw = read_small(folder, RECORD)

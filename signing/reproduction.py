@@ -120,12 +120,12 @@ def _evidence(folder: Path, name: str, quorum: Quorum) -> Evidence | None:
     """Return what a bundle proves by one of those who count, or None: anybody can put a file there."""
     try:
         bundle = parse_bundle(read_small(folder, name, bytes_max=BUNDLE_BYTES_MAX))
-    except (ValueError, VerificationError):
+    except (ValueError, VerificationError, RecursionError):
         return None
     for expect in quorum.among:
         try:
             return BundleVerifier(expect).verify(bundle, file=name)
-        except VerificationError:
+        except (VerificationError, RecursionError):
             continue
     return None
 
@@ -136,7 +136,7 @@ def _is_about(evidence: Evidence, subjects: Mapping[str, str], manifest_sha256: 
         return False
     try:
         named = parents_in("reproduction", statement.predicate)
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return False
     same = statement.predicate.get("manifest_sha256") == manifest_sha256
     return same and named == {"release": statement_sha256}

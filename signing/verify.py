@@ -5,7 +5,8 @@ of the manifest (signing.chain), then the files themselves, then what the verifi
 is whole. Every function raises or returns evidence; none returns a bool.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +134,24 @@ def verify_release(
     Raises:
         VerificationError: Some check does not hold; it names the check and the file.
     """
+    with depth_bounded():
+        return _verify_release(folder, expect, demands, hashed)
+
+
+@contextmanager
+def depth_bounded() -> Iterator[None]:
+    """Refuse what is nested so deep that Python cannot compare or write it again.
+
+    Raises:
+        VerificationError: It is.
+    """
+    try:
+        yield
+    except RecursionError as err:
+        raise VerificationError("something is nested too deep", check="BUNDLE") from err
+
+
+def _verify_release(folder: Path, expect: Expectations, demands: Demands, hashed: Collection[str]) -> Verified:
     found = list_release(folder)
     if MANIFEST not in found.files:
         hint = "a run's folder in the log is verified with --record" if RECORD in found.files else ""
@@ -196,15 +215,18 @@ def verify_artifact(
     Raises:
         VerificationError: Some check does not hold.
     """
-    evidence = _verify_file(bundle.parent, BundleVerifier(expect), bundle.name)
+    with depth_bounded():
+        evidence = _verify_file(bundle.parent, BundleVerifier(expect), bundle.name)
     statement = evidence.statement
     if statement.predicate_type not in (PREDICATE_ARTIFACT, PREDICATE_RELEASE):
         raise VerificationError(f"statement is not about an artifact: {bundle}", check="STATEMENT", file=bundle.name)
     digest = hash_file(file.parent, file.name, size=None)
     released = tuple(n for n, d in statement.subjects.items() if d == digest and n.startswith(f"{ARTIFACTS}/"))
     if not released or (name is not None and name not in released):
-        what = f"{file} as {name}" if released else str(file)
-        raise VerificationError(f"statement is about other bytes than {what}", check="STATEMENT", file=file.name)
+        others = [n for n, d in statement.subjects.items() if d == digest]
+        why = f"was released as {', '.join(others)}" if others else "holds other bytes than the statement is about"
+        wanted = name or "an artifact"
+        raise VerificationError(f"file is not {wanted}: {file} {why}", check="STATEMENT", file=file.name)
     return evidence, released if name is None else (name,)
 
 

@@ -6,6 +6,7 @@ imported, so that no library's stray print can spoil the data.
 
 import argparse
 import errno
+import fcntl
 import importlib
 import io
 import json
@@ -31,18 +32,24 @@ COMMANDS = {
     "schema": "print a JSON Schema",
     "version": "print the version",
 }
-# Commands whose outcome lies on the disk and stands, whoever hears of it.
-_ENDED = ("run", "reproduce")
+# What has done its work when it prints, and is not to be done again because a line was lost.
+_ENDED = {
+    "run": (None,),
+    "reproduce": (None,),
+    "trust": ("init", "rotate", "revoke"),
+    "image": ("build", "load", "lock", "push", "pull"),
+    "pool": ("start", "stop"),
+}
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    out, code, command = _data_stream(), 0, ""
+    out, code, asked = _data_stream(), 0, ("", None)
     try:
         try:
             args = _parser(arguments, out).parse_args(arguments)
-            command = args.command
-            code = importlib.import_module(f"executor.cli.{command}").execute(args, out)
+            asked = (args.command, getattr(args, "action", None))
+            code = importlib.import_module(f"executor.cli.{args.command}").execute(args, out)
         except _UnwritableError:
             raise
         except SystemExit:  # argparse's, after help
@@ -53,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
                 _write_failure(err, out)
         out.close()
     except _UnwritableError as err:
-        return _without_stdout(err, code, command)
+        return _without_stdout(err, code, asked)
     return code
 
 
@@ -142,21 +149,24 @@ def _data_stream() -> TextIO:
         descriptor = os.dup(1)
         sys.stdout.flush()
     except OSError:  # it is closed, and `sys.stdout` is None: nobody wants the data
-        descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        closed = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = fcntl.fcntl(closed, fcntl.F_DUPFD_CLOEXEC, 3)  # the first free one is 1, which stderr takes
     # What cannot be encoded, such as a name that is not Unicode, is shown escaped.
     stream = io.TextIOWrapper(io.BufferedWriter(_Stdout(descriptor, "w")), encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)
     return stream
 
 
-def _without_stdout(error: _UnwritableError, code: int, command: str) -> int:
+def _without_stdout(error: _UnwritableError, code: int, asked: tuple[str, str | None]) -> int:
     """Return the exit code where data was lost: a reader may go when it likes; a full disk is a failure.
 
-    A run has ended as it has, and its code says whether there is a release: a lost line must not change it.
+    What has been done stands: a lost line must not have it done again.
     """
-    if error.errno == errno.EPIPE or code != 0 or command in _ENDED:
+    if error.errno == errno.EPIPE:
+        return code
+    print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr)
+    if code != 0 or asked[1] in _ENDED.get(asked[0], ()):
         return code
     from executor.exits import Exit
 
-    print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr)
     return int(Exit.HOST_RETRYABLE)

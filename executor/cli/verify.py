@@ -96,19 +96,17 @@ def _bundle_of(artifact: Path, named: Path | None) -> tuple[Path, str | None]:
     """
     if not artifact.name:
         raise RequestError(f"not a file: {artifact}")
-    path = artifact.absolute()
+    beside, bundle, name = artifact.with_name(artifact.name + BUNDLE_SUFFIX), named, None
+    path = artifact.parent.resolve() / artifact.name
     for folder in path.parents:
-        if folder.name == ARTIFACTS:
+        if folder.name == ARTIFACTS and (folder.parent / ATTESTATIONS).is_dir():
             name = path.relative_to(folder.parent).as_posix()
             inside = folder.parent / own_bundle_path(name)
-            if named is None and inside.exists():
-                return inside, name
-            if named is not None and named.absolute().is_relative_to(folder.parent / ATTESTATIONS):
-                return named, name
-    beside = artifact.with_name(artifact.name + BUNDLE_SUFFIX)
-    if named is None and not beside.exists():
+            bundle = bundle or (inside if inside.exists() else None)
+    bundle = bundle or (beside if beside.exists() else None)
+    if bundle is None:
         raise RequestError(f"no bundle of its own is found for {artifact}", hint="name it with --bundle")
-    return named or beside, None
+    return bundle, name
 
 
 def _print(out: TextIO, args: argparse.Namespace, wire: dict[str, Any], lines: list[str]) -> None:

@@ -190,6 +190,7 @@ def test_whoever_trusts_nobody_verifies_nothing(tmp_path: Path) -> None:
         ("verify", ".", "--require", "reproduced=2"),
         ("verify", ".", "--builder", "urn:a", "--builder", "urn:b"),
         ("verify", ".", "--identity-pattern", "a{99999999999999999999}", "--issuer", "b"),
+        ("verify", ".", "--identity-pattern", "(" * 5000, "--issuer", "b"),
         ("verify", ".", "--trust", "x"),
         ("verify", ".", "--name", "x"),
         ("trust", "export", "--out", ""),
@@ -314,6 +315,15 @@ def test_data_that_is_lost_is_a_failure(home: Path, arguments: tuple[str, ...]) 
         )
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
         assert ("cannot write to stdout" in done.stderr) == (code == 30)
+        assert done.stderr == "" or code == 30
+
+
+def test_what_is_done_is_not_to_be_done_again_because_a_line_was_lost(home: Path) -> None:
+    for number, action in enumerate(("init", "rotate", "rotate"), 1):
+        command = f"{sys.executable} -I -m executor trust {action} >/dev/full"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, "cannot write to stdout" in done.stderr) == (0, True)
+        assert len(json.loads(executor("trust", "show", "--json").stdout)["epochs"]) == number
 
 
 def test_more_data_than_a_pipe_holds_is_lost_without_a_traceback(tmp_path: Path) -> None:

@@ -79,8 +79,17 @@ def test_a_log_proves_that_it_has_only_grown(tmp_path: Path, home: Path, release
     forged = tmp_path / "forged"
     forged.write_text(re.sub(r"\n[A-Za-z0-9+/]{43}=\n", f"\n{'A' * 43}=\n", text, count=1))
     assert executor("trust", "show", "--since", str(forged)).returncode == 23
-    (tmp_path / "none").write_text("nothing")
-    assert executor("trust", "show", "--since", str(tmp_path / "none")).returncode == 21
+    for nothing in (
+        "nothing",
+        "{}",
+        '{"epochs": []}',
+        '{"epochs": [{"checkpoint": 5}]}',
+        '{"epochs": ' + "[" * 5000,
+        "[]",
+    ):
+        (tmp_path / "none").write_text(nothing)
+        refused = executor("trust", "show", "--since", str(tmp_path / "none"))
+        assert (refused.returncode, "Traceback" in refused.stderr) == (21, False)
 
 
 def test_what_is_exported_is_all_that_a_verifier_needs(tmp_path: Path, release: Path, exported: Path) -> None:
@@ -197,7 +206,7 @@ def test_one_artifact_is_verified_with_its_bundle_wherever_they_lie(tmp_path: Pa
     unset = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "")
     assert (unset.returncode, "unset" in unset.stderr) == (21, True)
     otherwise = executor("verify", "--artifact", str(alone), "--bundle", whole, "--name", "artifacts/sub/b.txt")
-    assert (otherwise.returncode, "as artifacts/sub/b.txt" in otherwise.stderr) == (23, True)
+    assert (otherwise.returncode, "is not artifacts/sub/b.txt" in otherwise.stderr) == (23, True)
     for bundle in ("attestations/artifacts/sub/b.txt.sigstore.json", "attestations/request.sigstore.json"):
         assert executor("verify", "--artifact", str(alone), "--bundle", str(release / bundle)).returncode == 23
     alone.write_bytes(b"other")
@@ -215,6 +224,28 @@ def test_artifacts_that_changed_places_with_their_bundles_are_refused(release: P
         (release / two).write_bytes(first)
     refused = executor("verify", "--artifact", str(release / "artifacts/a.txt"), "--json")
     assert (refused.returncode, json.loads(refused.stdout)["error"]["check"]) == (23, "STATEMENT")
+
+
+def test_an_artifact_in_a_release_is_the_one_of_its_name_however_it_is_named(tmp_path: Path, release: Path) -> None:
+    (release / "artifacts/a.txt").write_bytes((release / "artifacts/sub/b.txt").read_bytes())
+    (tmp_path / "link").symlink_to(release)
+    whole, own = "attestations/release.sigstore.json", "attestations/artifacts/a.txt.sigstore.json"
+    ways = [
+        (release, "artifacts/a.txt", str(release / whole)),
+        (release / "artifacts", "a.txt", f"../{whole}"),
+        (release, "artifacts/a.txt", str(tmp_path / "link" / whole)),
+        (tmp_path, "link/artifacts/a.txt", str(release / whole)),
+        (release / "artifacts/sub", "../a.txt", f"../../{whole}"),
+    ]
+    for folder, file, bundle in ways:
+        command = [sys.executable, "-I", "-m", "executor", "verify", "--artifact", file, "--bundle", bundle]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert (done.returncode, "was released as artifacts/sub/b.txt" in done.stderr) == (23, True), done.stderr
+    (release / own).unlink()
+    (release / "artifacts/a.txt.sigstore.json").write_bytes(
+        (release / own_bundle_path("artifacts/sub/b.txt")).read_bytes()
+    )
+    assert executor("verify", "--artifact", str(release / "artifacts/a.txt")).returncode == 23
 
 
 @pytest.mark.parametrize("demand", [["--profile", "standard"], ["--require", "reproduced"], ["--modes", "executable"]])
@@ -361,9 +392,17 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path, release: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "No space" in done.stderr, exported.read_bytes()) == (30, True, kept)
     assert executor("trust", "export", "--out", str(tmp_path / "absent/trust.json")).returncode == 21
+    (tmp_path / "link").symlink_to(exported)
+    exported.write_text("old")
+    assert executor("trust", "export", "--out", str(tmp_path / "link")).returncode == 0
+    assert ((tmp_path / "link").is_symlink(), exported.read_bytes()) == (True, kept)
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+    assert executor("trust", "export", "--out", str(tmp_path / "pipe")).returncode == 0
+    assert (reader.communicate(timeout=10)[0], (tmp_path / "pipe").is_fifo()) == (kept, True)
 
 
-@pytest.mark.parametrize("config", [None, "[]", "{}", "trusted_root", "no services"])
+@pytest.mark.parametrize("config", [None, "[]", "{}", "[" * 100_000, "trusted_root", "no services"])
 def test_keyless_needs_a_configuration_with_services(tmp_path: Path, release: Path, config: str | None) -> None:
     path = tmp_path / "config.json"
     root = json.loads(executor("trust", "export", "--form", "trusted-root").stdout)

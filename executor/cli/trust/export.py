@@ -45,7 +45,10 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 def _write(path: Path, data: str) -> None:
     """Write a document whole: verifiers may be reading the one that lies there."""
     try:
-        write_whole(path, data.encode(), mode=0o644)
+        if path.exists() and not path.is_file():  # a pipe or a device, which is no document to replace
+            path.write_text(data)
+        else:
+            write_whole(path.resolve(), data.encode(), mode=0o644)
     except OSError as err:
         message = f"cannot write {path}: {err.strerror}"
         raise (HostError(message) if err.errno in _FULL else RequestError(message)) from err

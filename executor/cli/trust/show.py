@@ -10,7 +10,7 @@ from executor.home import Home, open_home
 from executor.text import printable
 from executor.trust import own_expectations, require_local
 from signing.choice import is_chosen, mode_of
-from signing.encoding import encode_base64
+from signing.encoding import encode_base64, parse_json
 from signing.errors import TrustDomainError, VerificationError
 from signing.evidence import shown
 from signing.files import read_named
@@ -84,7 +84,7 @@ def _consistency(path: Path, domain: LocalTrustDomain) -> dict[str, Any]:
     """
     try:
         checkpoints = _checkpoints_in(read_named(path))
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError) as err:
         raise RequestError(
             f"no checkpoint: {path}: {err}", hint="keep what `executor trust show --json` prints, or a checkpoint in it"
         ) from err
@@ -96,13 +96,18 @@ def _checkpoints_in(data: bytes) -> list[Checkpoint]:
     """Parse a checkpoint, or all those of a trust status.
 
     Raises:
-        ValueError: It is neither. So do KeyError and TypeError.
+        ValueError: It is neither.
     """
     text = data.decode()
     if not text.startswith("{"):
         return [parse_checkpoint(text)]
-    epochs = json.loads(text)["epochs"]
-    return [parse_checkpoint(epochs[0]["checkpoint"]), *(parse_checkpoint(e["checkpoint"]) for e in epochs[1:])]
+    try:
+        found = [parse_checkpoint(str(epoch["checkpoint"])) for epoch in parse_json(data)["epochs"]]
+    except (KeyError, TypeError) as err:
+        raise ValueError(f"a trust status has it in another form: {err}") from err
+    if not found:
+        raise ValueError("no epoch is listed")
+    return found
 
 
 def _consistency_with(old: Checkpoint, domain: LocalTrustDomain, path: Path) -> dict[str, Any]:

@@ -372,6 +372,7 @@ def test_a_release_whose_record_cannot_be_signed_is_taken_back(world: World, mon
     assert "released" not in [event["event"] for event in world.events]
     record, wire = world.record(), failure_wire(failed.value)
     assert (record["status"], record["exit_code"], record["release"]) == ("signing_failed", 32, None)
+    assert record["unsigned"] == {"status": "released", "exit_code": 0, "error": None}
     assert (wire["run_id"], wire["record"]) == ("run-1", str(world.home.log / "run-1/record.json"))
     assert wire["error"]["hint"] == "make room"
 

@@ -27,7 +27,7 @@ from signing.reproduction import Quorum, reproductions_folder
 from signing.signer import Signer
 from signing.statement import PREDICATE_REPRODUCTION, Statement
 from signing.value import replaced
-from signing.verify import NO_DEMANDS, verify_release
+from signing.verify import NO_DEMANDS, verify_artifact, verify_release
 from tests.unit.signing.conftest import Signed, make_record, make_release
 from tests.unit.signing.forging import payload_of, sign_chain_anew, sign_over
 
@@ -170,6 +170,40 @@ def test_a_value_of_another_type_in_a_record_crashes_nothing(tmp_path: Path, key
             assert refused.value.check
         (folder / name).write_bytes(original)
     verify_record(folder, key.expectations())
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def test_whatever_is_nested_too_deep_is_refused_at_any_depth(tmp_path: Path, key: Signer) -> None:
+    """There are depths that Python reads and cannot write, or cannot compare."""
+    folder, log = make_release(tmp_path, key, "release"), tmp_path / "log"
+    log.mkdir()
+    write_record(log, make_record("run-1", [("a.txt", "1" * 64, 3)]), signer=key, now=datetime.now(UTC))
+    own, artifact = stage_path("summary"), folder / "artifacts/a.txt"
+    text = payload_of(folder, "summary").decode()
+    claim = parse_bundle((log / "record.json.sigstore.json").read_bytes()).payload.decode()
+    demands = replaced(NO_DEMANDS, reproduced=Quorum(threshold=1, among=(key.expectations(),)))
+    reproductions_folder(folder).mkdir()
+    for depth in range(700, 1010):
+        deep = text.replace('"slsaVersion":"1.1"', f'"slsaVersion":{nested(depth)}')
+        sign_over(folder, own, deep.encode(), key)
+        sign_over(reproductions_folder(folder), "1.sigstore.json", deep.encode(), key)
+        sign_over(
+            log,
+            "record.json.sigstore.json",
+            claim.replace('"parents":[', f'"x":{nested(depth)},"parents":[').encode(),
+            key,
+        )
+        for verify in (
+            lambda: verify_release(folder, key.expectations(), demands),
+            lambda: verify_artifact(artifact, folder / own, key.expectations()),
+            lambda: verify_record(log, key.expectations()),
+        ):
+            with pytest.raises(VerificationError) as refused:
+                verify()
+            assert refused.value.check
 
 
 def refuses(folder: Path, expect: Expectations) -> bool:
