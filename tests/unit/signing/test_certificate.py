@@ -368,3 +368,8 @@ def test_names_are_plain_text(text: str, fits: bool) -> None:
     made = ca_certificate(key, text, start=NOW).public_bytes(Encoding.DER)
     with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="plain text"):
         parse_certificate(made)
+
+
+def test_a_primitive_value_has_no_parts() -> None:
+    with pytest.raises(ValueError, match="not constructed"):
+        der.read(der.encode(der.OCTET_STRING, der.encode(der.INTEGER, b"\x01")), der.OCTET_STRING).children()

@@ -207,3 +207,31 @@ def test_what_a_log_does_not_have_cannot_be_asked_of_it(log: DiskLog) -> None:
     for old in (0, 3):
         with pytest.raises(ValueError, match="older tree"):
             log.consistency(old)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("log.invalid\n5\n", "log.invalid\n05\n", "malformed"),
+        ("\n\n", "\n", "malformed"),
+        ("\u2014 log.invalid ", "\u2014 other.invalid ", "one form"),
+        ("\u2014 log.invalid ", "log.invalid ", "signature is malformed"),
+    ],
+)
+def test_a_checkpoint_has_one_form(log: DiskLog, old: str, new: str, why: str) -> None:
+    append(log, 5)
+    note = log.checkpoint()
+    assert (parse_checkpoint(note).size, old in note) == (5, True)
+    with pytest.raises(ValueError, match=why):
+        parse_checkpoint(note.replace(old, new, 1))
+
+
+def test_a_checkpoint_without_signature_or_with_half_a_hint_is_refused(log: DiskLog) -> None:
+    text = log.checkpoint().partition("\n\n")[0]
+    with pytest.raises(ValueError, match="malformed"):
+        parse_checkpoint(f"{text}\n\n")
+    for short in (b"", b"hin", b"hint"):
+        with pytest.raises(ValueError, match=r"malformed|too short"):
+            parse_checkpoint(signed_note(f"{text}\n", "log.invalid", short, b""))
+    with pytest.raises(ValueError, match="too short"):
+        parse_checkpoint(signed_note(f"{text}\n", "log.invalid", b"hint", b""))

@@ -125,3 +125,33 @@ def test_a_manifest_has_one_form(old: str, new: str) -> None:
     assert old in text
     with pytest.raises(ValueError):
         parse_manifest(text.replace(old, new, 1).encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("manifest/v2", "manifest/v1", "this version"),
+        ('"details":{}', '"details":{},"more":1', "this version"),
+        ('"mode":"0644"', '"mode":"0755"', "one mode only"),
+        ('"type":"file"', '"type":"link"', "regular files"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_for_what_it_is(old: str, new: str, why: str) -> None:
+    text = Manifest(run_id="r", files=(file(),), details={}).to_bytes().decode()
+    with pytest.raises(ValueError, match=why):
+        parse_manifest(text.replace(old, new, 1).encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("Statement/v1", "Statement/v0.1", "not an in-toto"),
+        ('"predicateType"', '"more":1,"predicateType"', "not an in-toto"),
+        ('[{"digest"', '[{"digest":{"sha256":"' + "0" * 64 + '"},"name":"a"},{"digest"', "stands twice"),
+    ],
+)
+def test_what_is_no_statement_is_refused_for_what_it_is(old: str, new: str, why: str) -> None:
+    text = Statement(subjects={"a": "0" * 64}, predicate_type="urn:x", predicate={}).to_bytes().decode()
+    assert old in text
+    with pytest.raises(ValueError, match=why):
+        parse_statement(text.replace(old, new, 1).encode())

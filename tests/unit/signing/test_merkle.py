@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from signing import merkle
 from signing.merkle import (
     consistency_proof,
     inclusion_proof,
@@ -85,3 +86,17 @@ def test_a_consistency_proof_that_is_too_long_or_too_short_is_refused() -> None:
             consistency_proof(tree, old, 11)
         with pytest.raises(ValueError, match="older tree"):
             roots_from_consistency([], old=old, old_root=bytes(32), new=11)
+
+
+@pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
+def test_a_leaf_that_is_not_in_the_tree_has_no_proof(index: int, size: int) -> None:
+    read = merkle.reader([merkle.leaf_hash(b"%d" % i) for i in range(3)])
+    with pytest.raises(ValueError, match="outside of the tree"):
+        merkle.inclusion_proof(read, index, size)
+    with pytest.raises(ValueError, match="outside of the tree"):
+        merkle.root_from_proof(b"", index=index, size=size, proof=[])
+
+
+def test_a_consistency_proof_of_nothing_is_too_short() -> None:
+    with pytest.raises(ValueError, match="too short"):
+        merkle.roots_from_consistency([], old=3, old_root=b"x" * 32, new=5)

@@ -113,3 +113,25 @@ def test_a_record_of_another_run_does_not_take_its_place(recorded: Recorded, tmp
         assert recorded.refusal().check in ("STATEMENT", "CHAIN")
         (recorded.folder / name).write_bytes(original)
     verify_record(recorded.folder, recorded.expect)
+
+
+def test_a_changed_record_is_not_the_one_that_was_signed(recorded: Recorded) -> None:
+    path = recorded.folder / RECORD
+    path.write_bytes(path.read_bytes().replace(b'"exit_code"', b'"exit_cod3"') + b" ")
+    assert recorded.refusal().check == "STATEMENT"
+
+
+def test_a_statement_of_another_run_is_refused_though_the_record_names_it(recorded: Recorded, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    write_record(
+        tmp_path / "other",
+        make_record("run-2", [("a", "1" * 64, 1)], allowed=False),
+        signer=recorded.signers[0],
+        now=datetime.now(UTC),
+    )
+    name = stage_path("request")
+    (recorded.folder / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    digest = sha256_hex(payload_of(tmp_path / "other", "request"))
+    recorded.sign_anew(claim=lambda c: c["parents"][0]["digest"].update(sha256=digest))
+    refused = recorded.refusal()
+    assert (refused.check, "of another run" in refused.message) == ("CHAIN", True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from signing.bundle import parse_bundle
 from signing.encoding import canonical_json, sha256_hex
 from signing.errors import VerificationError
 from signing.evidence import Expectations, Expected
@@ -23,12 +24,12 @@ from signing.layout import BUNDLE_BYTES_MAX
 from signing.local import open_or_create
 from signing.manifest import CHECKSUMS, MANIFEST, parse_manifest, stage_path
 from signing.modes import choose_key, open_signer
-from signing.reproduction import Quorum
+from signing.reproduction import Quorum, reproductions_folder
 from signing.trust import Authority, TrustedLog, Window
 from signing.value import replaced
 from signing.verify import NO_DEMANDS, read_bundle, verify_artifact, verify_release
 from tests.unit.signing.conftest import Signed, make_release
-from tests.unit.signing.forging import plant, sign_chain_anew
+from tests.unit.signing.forging import plant, sign_chain_anew, sign_over
 
 
 def files(folder: Path) -> list[str]:
@@ -329,3 +330,54 @@ def test_a_quorum_of_nobody_or_for_what_is_no_good_is_refused(signed: Signed, ch
     wanted: dict[str, Any] = {"threshold": 1, "among": (signed.expect,)} | change
     with pytest.raises(ValueError, match="at least one"):
         Quorum(**wanted)
+
+
+def test_an_artifact_is_verified_by_a_statement_about_artifacts_alone(signed: Signed) -> None:
+    """Others name its digest as well: that it was sent, that it was looked at, what it came from."""
+    for stage in ("request", "sandbox", "decision", "provenance", "summary"):
+        with pytest.raises(VerificationError, match="not about an artifact"):
+            verify_artifact(signed.folder / "artifacts/a.txt", signed.folder / stage_path(stage), signed.expect)
+
+
+def test_a_release_without_its_manifest_says_so(signed: Signed) -> None:
+    (signed.folder / MANIFEST).unlink()
+    assert refusal(signed).message == f"file is missing: {MANIFEST}"
+
+
+def test_another_statement_about_the_manifest_does_not_make_it_a_release(signed: Signed) -> None:
+    payload = parse_bundle((signed.folder / stage_path("provenance")).read_bytes()).payload
+    sign_over(signed.folder, stage_path("release"), payload, signed.domain)
+    refused = refusal(signed)
+    assert (refused.check, "another kind" in refused.message) == ("STATEMENT", True)
+
+
+def test_a_malformed_manifest_is_refused_though_rightly_signed(signed: Signed) -> None:
+    data = json.dumps(json.loads((signed.folder / MANIFEST).read_bytes()), indent=1).encode()
+    (signed.folder / MANIFEST).write_bytes(data)
+
+    def name_it(statement: dict[str, Any]) -> None:
+        for subject in statement["subject"]:
+            if subject["name"] == MANIFEST:
+                subject["digest"]["sha256"] = sha256_hex(data)
+
+    sign_chain_anew(signed.folder, signed.domain, dict.fromkeys(("provenance", "release", "summary"), name_it))
+    assert (refusal(signed).check, refusal(signed).file) == ("MANIFEST", MANIFEST)
+
+
+def test_a_log_entry_of_another_kind_is_refused_as_such(signed: Signed) -> None:
+    path = signed.folder / stage_path("release")
+    path.write_bytes(path.read_bytes().replace(b'"kind":"dsse"', b'"kind":"hashedrekord"', 1))
+    refused = refusal(signed)
+    assert (refused.check, "log entry is of another kind" in refused.message) == ("BUNDLE", True)
+
+
+@pytest.mark.parametrize(("count", "fits"), [(1000, True), (1001, False)])
+def test_so_many_reproductions_are_looked_at(signed: Signed, count: int, fits: bool) -> None:
+    folder = reproductions_folder(signed.folder)
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.sigstore.json").touch()
+    demands = replaced(NO_DEMANDS, reproduced=Quorum(threshold=1, among=(signed.expect,)))
+    with pytest.raises(VerificationError, match="1 are wanted" if fits else "more than 1000") as refused:
+        verify_release(signed.folder, signed.expect, demands)
+    assert refused.value.check == "REPRODUCED"

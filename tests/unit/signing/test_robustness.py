@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from signing import ecdsa
-from signing.domain import TRUSTED_ROOT
+from signing.domain import TRUST_DOCUMENT, TRUSTED_ROOT
 from signing.errors import VerificationError
 from signing.evidence import verify_bundle
+from signing.layout import hash_file, read_small
 from signing.local import LocalTrustDomain
-from signing.trust import load_trust_root
+from signing.trust import load_trust_root, parse_trust_root
 from signing.value import replaced
 from signing.verify import verify_release
 from tests.unit.signing.conftest import Signed, expectations
@@ -146,3 +148,43 @@ def test_text_that_is_no_trust_root_is_refused(domain: LocalTrustDomain, text: s
     (domain.folder / TRUSTED_ROOT).write_text(text)
     with pytest.raises(VerificationError):
         load_trust_root(domain.folder / TRUSTED_ROOT)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda d: d.update(more=1), "this version"),
+        (lambda d: d.pop("closed_logs"), "this version"),
+        (lambda d: d["closed_logs"].append({"log_id": "AAAA", "leaves": ""}), "not among the trusted ones"),
+    ],
+)
+def test_a_malformed_trust_document_is_refused(
+    domain: LocalTrustDomain, change: Callable[[Any], None], why: str
+) -> None:
+    document = json.loads((domain.folder / TRUST_DOCUMENT).read_bytes())
+    change(document)
+    with pytest.raises(ValueError, match=why):
+        parse_trust_root(document)
+
+
+def test_a_trust_root_that_cannot_be_read_is_refused(domain: LocalTrustDomain) -> None:
+    for path, why in ((domain.folder / "absent", "no trust root"), (domain.folder, "cannot read")):
+        with pytest.raises(VerificationError, match=why) as refused:
+            load_trust_root(path)
+        assert refused.value.check == "TRUST-ROOT"
+
+
+def test_a_listing_has_bounds(signed: Signed) -> None:
+    deep(signed)
+    with pytest.raises(VerificationError, match="too deep"):
+        verify_release(signed.folder, signed.expect)
+
+
+def test_what_became_something_else_since_it_was_listed_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name, why in (("pipe", "not a plain file"), ("folder", "not a plain file"), ("link", "symbolic link")):
+        for read in (lambda n: hash_file(tmp_path, n, size=None), lambda n: read_small(tmp_path, n)):
+            with pytest.raises(VerificationError, match=why):
+                read(name)
