@@ -231,11 +231,10 @@ def verify_artifact(
 
 
 def _check_release_statement(folder: Path, verifier: BundleVerifier, manifest_sha256: str) -> Evidence:
+    """Check who signed the manifest. Of which kind each statement is, `check_chain` says."""
     name = stage_path("release")
     evidence = _verify_file(folder, verifier, name)
     statement = evidence.statement
-    if statement.predicate_type != PREDICATE_RELEASE:
-        raise VerificationError(f"statement is of another kind: {name}", check="STATEMENT", file=name)
     if statement.subjects.get(MANIFEST) != manifest_sha256:
         raise VerificationError(f"statement is about another {MANIFEST}: {name}", check="STATEMENT", file=MANIFEST)
     return evidence
