@@ -68,7 +68,7 @@ class Quarantine:
         self._received = 0
         self._open: _OpenArtifact | None = None
         self.artifacts: list[Artifact] = []
-        self._received_names: set[str] = set()
+        self._begun: set[str] = set()
 
     @property
     def bytes_received(self) -> int:
@@ -87,7 +87,7 @@ class Quarantine:
             raise JobError("an output began inside another")
         if not isinstance(name, str) or name not in self._declared:
             raise JobError(f"output is not declared in the job: {str(name)[:120]!r}")
-        if name in self._received_names:
+        if name in self._begun:
             raise JobError(f"output was sent twice: {name!r}")
         if role != self._declared[name]:
             raise JobError(f"output {name!r} was declared with role {self._declared[name]!r}")
@@ -99,6 +99,7 @@ class Quarantine:
             raise LimitExceededError(f"an output over {self._file_bytes_max} bytes", limit="output_file_bytes")
         if self._received + size > self._bytes_max:
             raise LimitExceededError(f"outputs over {self._bytes_max} bytes", limit="output_bytes")
+        self._begun.add(name)
         self._open = _OpenArtifact(name, self._declared[name], size, self._folder / f"{len(self.artifacts):04d}")
 
     def write(self, data: bytes) -> None:
@@ -123,7 +124,6 @@ class Quarantine:
         artifact = self._open.finish(message.get("sha256"))
         self._open = None
         self.artifacts.append(artifact)
-        self._received_names.add(artifact.name)
         return artifact
 
     def close(self) -> None:
