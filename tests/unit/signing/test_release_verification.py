@@ -27,7 +27,7 @@ from signing.modes import choose_key, open_signer
 from signing.reproduction import Quorum, reproductions_folder
 from signing.trust import Authority, TrustedLog, Window
 from signing.value import replaced
-from signing.verify import NO_DEMANDS, read_bundle, verify_artifact, verify_release
+from signing.verify import NO_DEMANDS, depth_bounded, read_bundle, verify_artifact, verify_release
 from tests.unit.signing.conftest import Signed, make_release
 from tests.unit.signing.forging import plant, sign_chain_anew, sign_over
 
@@ -381,3 +381,9 @@ def test_so_many_reproductions_are_looked_at(signed: Signed, count: int, fits: b
     with pytest.raises(VerificationError, match="1 are wanted" if fits else "more than 1000") as refused:
         verify_release(signed.folder, signed.expect, demands)
     assert refused.value.check == "REPRODUCED"
+
+
+def test_what_python_cannot_recurse_into_is_refused() -> None:
+    with pytest.raises(VerificationError, match="nested too deep") as refused, depth_bounded():
+        raise RecursionError
+    assert refused.value.check == "BUNDLE"
