@@ -35,30 +35,73 @@ class Usage:
         return asdict(self)
 
 
-def read_usage(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> Usage:
-    """Read the counters of the container that a process belongs to.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageFiles:
+    """Where the kernel counts what one container uses. Found once; not all of them need exist.
+
+    Attributes:
+        memory_peak: Highest memory use.
+        memory_events: Out-of-memory kills, as the field `oom_kill`.
+        pids_peak: Highest number of processes and threads.
+        pids_events: Refused forks, as the field `max`.
+        cpu: CPU time of all processes.
+        cpu_unit: How many of what `cpu` counts make a second.
+        process_1: Run time of process 1, in nanoseconds, as the first of three numbers.
+    """
+
+    memory_peak: str
+    memory_events: str
+    pids_peak: str
+    pids_events: str
+    cpu: str
+    cpu_unit: float
+    process_1: str
+
+
+def find_usage_files(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> UsageFiles | None:
+    """Find the counters of a container; None where this process cannot see them.
+
+    A process number that the engine gives means another process, or none, where the executor is in a pid namespace of
+    its own. So the process must be in a cgroup that carries the container's ID.
 
     Args:
         pid: Process 1 of the container, as the host numbers it.
+        container: The engine's ID of the container.
         proc: The proc filesystem.
         root: Where cgroups are mounted.
     """
-    paths = _cgroup_paths(pid, proc)
-    if "" in paths and (root / "cgroup.controllers").exists():
-        return _read_v2(root / paths[""].lstrip("/"))
-    memory = root / "memory" / paths.get("memory", "").lstrip("/")
-    pids = root / "pids" / paths.get("pids", "").lstrip("/")
-    cpu = root / "cpuacct" / paths.get("cpuacct", "").lstrip("/")
-    if not paths.get("memory", "").strip("/"):
-        return Usage()
-    nanoseconds = _number(cpu / "cpuacct.usage")
-    return Usage(
-        memory_peak_bytes=_number(memory / "memory.max_usage_in_bytes"),
-        oom_kills=_field(memory / "memory.oom_control", "oom_kill"),
-        pids_peak=_number(pids / "pids.peak"),
-        pids_refused=_field(pids / "pids.events", "max"),
-        cpu_seconds=None if nanoseconds is None else nanoseconds / 1e9,
+    groups = _groups(pid, container, proc, root)
+    if groups is None:
+        return None
+    v2 = "" in groups
+    return UsageFiles(
+        memory_peak=_file(groups, "memory", "memory.peak" if v2 else "memory.max_usage_in_bytes"),
+        memory_events=_file(groups, "memory", "memory.events" if v2 else "memory.oom_control"),
+        pids_peak=_file(groups, "pids", "pids.peak"),
+        pids_events=_file(groups, "pids", "pids.events"),
+        cpu=_file(groups, "cpuacct", "cpu.stat" if v2 else "cpuacct.usage"),
+        cpu_unit=1e6 if v2 else 1e9,
+        process_1=str(proc / str(pid) / "schedstat"),
     )
+
+
+def read_usage(files: UsageFiles) -> Usage:
+    """Read a container's counters."""
+    return Usage(
+        memory_peak_bytes=_number(files.memory_peak),
+        oom_kills=_field(files.memory_events, "oom_kill"),
+        pids_peak=_number(files.pids_peak),
+        pids_refused=_field(files.pids_events, "max"),
+        cpu_seconds=_seconds(files.cpu, files.cpu_unit),
+    )
+
+
+def read_process_1_seconds(files: UsageFiles) -> float | None:
+    """Read the CPU time of process 1, which has one thread (schedstat, Documentation/scheduler/sched-stats.rst)."""
+    try:
+        return int(_text(files.process_1).split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,43 +142,32 @@ class SealFiles:
         devices: Its network interfaces.
         processes: All processes of its cgroup.
         limits: The files that limit it, by name.
-        cpu: CPU time of all processes; empty for a process in no cgroup of its own.
-        cpu_unit: How many of what `cpu` counts make a second.
     """
 
     stat: str
     devices: str
     processes: str
     limits: tuple[tuple[str, str], ...]
-    cpu: str
-    cpu_unit: float
 
 
-def find_seal_files(pid: int, *, proc: Path = Path("/proc"), root: Path = _ROOT) -> SealFiles:
-    """Find the files of the container that a process is process 1 of. Not all of them need exist.
+def find_seal_files(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> SealFiles | None:
+    """Find the files of the container that a process is process 1 of; None where this process cannot see them.
 
     Args:
         pid: Process 1 of the container, as the host numbers it.
+        container: The engine's ID of the container.
         proc: The proc filesystem.
         root: Where cgroups are mounted.
     """
-    paths = _cgroup_paths(pid, proc)
-    if "" in paths and (root / "cgroup.controllers").exists():
-        group = root / paths[""].lstrip("/")
-        limits = [(name, group / name) for name in _LIMITS_V2]
-        own, cpu, unit = paths[""], group / "cpu.stat", 1e6
-    else:
-        groups = {part: root / part / paths.get(part, "").lstrip("/") for part in ("pids", "cpuacct")}
-        group = groups["pids"]
-        limits = [(name, root / part / paths.get(part, "").lstrip("/") / name) for part, name in _LIMITS_V1]
-        own, cpu, unit = paths.get("cpuacct", ""), groups["cpuacct"] / "cpuacct.usage", 1e9
+    groups = _groups(pid, container, proc, root)
+    if groups is None:
+        return None
+    limits = [("", name) for name in _LIMITS_V2] if "" in groups else _LIMITS_V1
     return SealFiles(
         stat=str(proc / str(pid) / "stat"),
         devices=str(proc / str(pid) / "net/dev"),
-        processes=str(group / "cgroup.procs"),
-        limits=tuple((name, str(path)) for name, path in limits),
-        cpu=str(cpu) if own.strip("/") else "",
-        cpu_unit=unit,
+        processes=_file(groups, "pids", "cgroup.procs"),
+        limits=tuple((name, _file(groups, part, name)) for part, name in limits),
     )
 
 
@@ -154,13 +186,21 @@ def read_seal(files: SealFiles) -> Seal | None:
         return None
 
 
-def read_cpu_seconds(files: SealFiles) -> float | None:
-    """Read the CPU time of all processes of a container; None where the kernel does not count it."""
+def is_asleep(files: SealFiles, *, proc: Path = Path("/proc")) -> bool:
+    """Return whether every thread of a container waits for something (proc(5): state `S`)."""
     try:
-        words = _text(files.cpu).split()
-        return int(words[words.index("usage_usec") + 1 if "usage_usec" in words else 0]) / files.cpu_unit
-    except (OSError, ValueError, IndexError):
-        return None
+        for pid in _text(files.processes).split():
+            for thread in os.listdir(proc / pid / "task"):  # noqa: PTH208 - names, not paths
+                if _text(str(proc / pid / "task" / thread / "stat")).rpartition(")")[2].split()[0] != "S":
+                    return False
+    except (OSError, IndexError):  # a thread that ends was awake
+        return False
+    return True
+
+
+def read_cpu_seconds(files: UsageFiles) -> float | None:
+    """Read the CPU time of all processes of a container; None where the kernel does not count it."""
+    return _seconds(files.cpu, files.cpu_unit)
 
 
 def _text(path: str) -> str:
@@ -172,21 +212,26 @@ def _text(path: str) -> str:
         os.close(descriptor)
 
 
-def _read_v2(path: Path) -> Usage:
-    microseconds = _field(path / "cpu.stat", "usage_usec")
-    return Usage(
-        memory_peak_bytes=_number(path / "memory.peak"),
-        oom_kills=_field(path / "memory.events", "oom_kill"),
-        pids_peak=_number(path / "pids.peak"),
-        pids_refused=_field(path / "pids.events", "max"),
-        cpu_seconds=None if microseconds is None else microseconds / 1e6,
-    )
+def _groups(pid: int, container: str, proc: Path, root: Path) -> dict[str, Path] | None:
+    """Return the container's cgroups by controller, under the empty name in version 2; None for another's process."""
+    paths = _cgroup_paths(pid, proc)
+    if "" in paths and (root / "cgroup.controllers").exists():
+        paths = {"": paths[""]}
+    else:
+        paths.pop("", None)
+    return {part: root / part / path.lstrip("/") for part, path in paths.items() if container in path} or None
+
+
+def _file(groups: dict[str, Path], controller: str, name: str) -> str:
+    """Return the path of a cgroup's file; the empty path, which cannot be read, where there is no such cgroup."""
+    group = groups.get("") or groups.get(controller)
+    return str(group / name) if group else ""
 
 
 def _cgroup_paths(pid: int, proc: Path) -> dict[str, str]:
     """Parse /proc/PID/cgroup (cgroups(7)): one `id:controllers:path` a line, v2 with no controllers."""
     try:
-        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+        lines = _text(str(proc / str(pid) / "cgroup")).splitlines()
     except OSError:
         return {}
     paths = {}
@@ -197,16 +242,25 @@ def _cgroup_paths(pid: int, proc: Path) -> dict[str, str]:
     return paths
 
 
-def _number(path: Path) -> int | None:
+def _seconds(path: str, unit: float) -> float | None:
+    """Read a CPU time: the number alone in version 1, the field `usage_usec` in version 2."""
     try:
-        return int(path.read_text())
+        words = _text(path).split()
+        return int(words[words.index("usage_usec") + 1 if "usage_usec" in words else 0]) / unit
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(_text(path))
     except (OSError, ValueError):
         return None
 
 
-def _field(path: Path, name: str) -> int | None:
+def _field(path: str, name: str) -> int | None:
     try:
-        pairs = (line.split() for line in path.read_text().splitlines())
+        pairs = (line.split() for line in _text(path).splitlines())
         return next((int(value) for key, value in pairs if key == name), None)
     except (OSError, ValueError):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest
 
 
@@ -118,6 +119,9 @@ class Engine(Protocol):
 
     def state(self, container_id: str) -> ContainerState:
         """Return a container's state."""
+
+    def usage(self, container_id: str) -> Usage:
+        """Return what a running container has used, as the engine counts it."""
 
     def kill(self, container_id: str) -> None:
         """Kill a container; one that is not running is left as it is."""

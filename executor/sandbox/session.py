@@ -4,6 +4,7 @@ Whatever happens, the container is on its way out before this module returns, an
 before any kill.
 """
 
+import contextlib
 import selectors
 import signal
 import socket
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor.errors import HostError, JobError
-from executor.sandbox.cgroup import Usage, read_usage
+from executor.sandbox.cgroup import Usage
+from executor.sandbox.counters import Counters, Reading
 from executor.sandbox.engine import Engine
+from executor.sandbox.idleness import IdleClock
 from executor.sandbox.intake import Intake, Listener
 from executor.sandbox.outcome import Outcome, RunFacts, Stop, classify
 from executor.sandbox.slot import Slot, end_quietly
@@ -26,7 +29,9 @@ _END_SECONDS_MAX = 15.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 18
 _CPU_GRACE_SECONDS = 10
-_IDLE_CPU_SHARE = 0.01  # of one core: a process that waits in a loop uses less
+# The temporary file system is measured only while the job computes: what waits is not woken for it.
+_SAMPLE_SECONDS = 2.0
+_SAMPLE_CPU_SECONDS = 0.02  # of the job's since the last one: more than a sample itself takes, where that is counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,8 @@ class RunResult:
         usage: The kernel's counters.
         log_bytes: Bytes of stdout and stderr, together.
         output_bytes: Bytes of all outputs, as they were received.
-        tmp_bytes: Most bytes in use on the temporary file system, as process 1 saw it; None where it did not say.
+        tmp_bytes: Most bytes in use on the temporary file system, as process 1 saw it at the end and every few seconds
+            in which the job computed; None where it did not say.
         tmp_inodes: Most inodes there.
         idle_seconds: Longest time without a sign of life.
         warm: Whether the container had been ready before.
@@ -81,6 +87,7 @@ class Session:
         quarantine: Where outputs go.
         listener: Told of progress and log lines.
         cancelled: Asked several times a second whether to stop.
+        clock: A clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class Session:
         quarantine: Quarantine,
         listener: Listener,
         cancelled: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._slot = slot
@@ -101,8 +109,11 @@ class Session:
         self._intake = Intake(quarantine, listener, log_bytes_max=limits.log_bytes)
         self._stop: tuple[Stop, str] | None = None
         self._usage = Usage()
-        self._alive_at = 0.0
-        self._idle_longest = 0.0
+        runtime = slot.request.config.runtime
+        self._clock = clock
+        self._counters = Counters(engine, slot.container, slot.pid, runtime=runtime, clock=clock)
+        self._idle = IdleClock(clock(), limit_seconds=limits.idle_seconds, cpus=slot.request.config.cpus)
+        self._sampled: tuple[float, float] | None = None  # when /tmp was last measured, and at which CPU time
         self._first: float | None = None
 
     def run(self, launch: dict[str, Any]) -> RunResult:
@@ -114,14 +125,15 @@ class Session:
         Raises:
             HostError: The engine failed, or the container did not end.
         """
-        clock, seconds = time.monotonic, dict(self._slot.seconds)
+        clock, seconds = self._clock, dict(self._slot.seconds)
         removed: bool | None = None
         with ExitStack() as stack:
             stack.callback(end_quietly, self._slot.lease)
             stack.callback(self._slot.shut)
-            began = self._alive_at = clock()
+            began = clock()
+            self._idle.note_sign(began)
             self._launch(launch)
-            self._serve(began + self._limits.wall_seconds)
+            self._serve(began)
             seconds["run"], ended = clock() - began, clock()
             self._intake.flush()
             status, oom_killed = self._end()
@@ -152,7 +164,7 @@ class Session:
             output_bytes=self._quarantine.bytes_received,
             tmp_bytes=intake.tmp_peaks[0],
             tmp_inodes=intake.tmp_peaks[1],
-            idle_seconds=round(self._idle_longest, 3),
+            idle_seconds=round(self._idle.longest, 3),
             warm=self._slot.warm,
             host_config_sha256=self._slot.host_config_sha256,
             removed=removed,
@@ -168,20 +180,20 @@ class Session:
         except OSError:
             return  # it died while it waited: its status says why
 
-    def _serve(self, deadline: float) -> None:
+    def _serve(self, began: float) -> None:
         """Drain all channels until process 1 reports the job's end, all channels close, or the host stops it."""
+        next_look, deadline = began + _TICK_SECONDS, began + self._limits.wall_seconds
         with selectors.DefaultSelector() as selector:
             for name, stream in self._slot.channels.items():
                 stream.setblocking(False)
                 selector.register(stream, selectors.EVENT_READ, name)
-            next_look = time.monotonic() + _TICK_SECONDS
             while self._stop is None and selector.get_map():
-                now = time.monotonic()
+                now = self._clock()
                 if now >= deadline:
                     self._stop = (Stop.WALL, f" of {self._limits.wall_seconds:g} s")
                     break
                 if now >= next_look:
-                    self._look(now)
+                    self._look()
                     next_look = now + _TICK_SECONDS
                 for key, _ in selector.select(min(next_look, deadline) - now):
                     if not self._read(self._slot.channels[key.data], key.data):
@@ -189,31 +201,34 @@ class Session:
                 if self._intake.job_exit is not None and not self._more_to_read(selector):
                     return
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         """Check what no channel tells: a request to stop, the kernel's counters, and whether the job does anything."""
         self._intake.flush()
         if self._cancelled():
             self._stop = (Stop.CANCELLED, "")
             return
-        before = self._usage.cpu_seconds or 0.0
-        self._read_usage()
-        if (self._usage.cpu_seconds or 0.0) - before > _IDLE_CPU_SHARE * _TICK_SECONDS:
-            self._note_life(now)
-        idle = now - self._alive_at
-        self._idle_longest = max(self._idle_longest, idle)
-        if idle > self._limits.idle_seconds:
-            self._stop = (Stop.IDLE, f" for {self._limits.idle_seconds:g} s")
+        reading = self._counters.read()
+        if reading is None:
+            return
+        self._note_usage(reading)
+        if reading.job_cpu_seconds is not None:
+            if self._idle.is_over(reading.at, reading.job_cpu_seconds):
+                self._stop = (Stop.IDLE, f" for {self._limits.idle_seconds:g} s")
+            self._sample_tmp(reading.at, reading.job_cpu_seconds)
         if self._usage.pids_refused and self._intake.job_exit is None:
             self._stop = (Stop.PIDS, f" of {self._slot.request.config.pids}")
 
-    def _read_usage(self) -> None:
-        usage = read_usage(self._slot.pid)
-        if usage != Usage():  # once the container is gone there is nothing to read
-            self._usage = usage
+    def _sample_tmp(self, now: float, cpu_seconds: float) -> None:
+        """Have process 1 measure the temporary file system, where the job may have written since the last time."""
+        at, used = self._sampled = self._sampled or (now, cpu_seconds)
+        if now - at >= _SAMPLE_SECONDS and cpu_seconds - used >= _SAMPLE_CPU_SECONDS:
+            self._sampled = (now, cpu_seconds)
+            with contextlib.suppress(OSError):  # process 1 has gone, or does not read: the end says why
+                self._slot.channels[b"S"].send(encode_message({"type": "sample"}))
 
-    def _note_life(self, now: float) -> None:
-        self._idle_longest = max(self._idle_longest, now - self._alive_at)
-        self._alive_at = now
+    def _note_usage(self, reading: Reading | None) -> None:
+        if reading is not None:
+            self._usage = reading.usage
 
     def _more_to_read(self, selector: selectors.BaseSelector) -> bool:
         """After the job's end its own channels hold at most what the kernel still buffers."""
@@ -229,7 +244,8 @@ class Session:
             return False
         if not data:
             return False
-        self._note_life(time.monotonic())
+        now = self._clock()
+        self._idle.note_sign(now)
         try:
             self._intake.take(channel, data)
         except LimitExceededError as err:
@@ -237,9 +253,9 @@ class Session:
         except JobError as err:
             self._stop = (Stop.PROTOCOL, f": {err.message}")
         if self._first is None and self._intake.frames:
-            self._first = self._alive_at
+            self._first = now
         if channel == b"S" and self._intake.job_exit is not None:
-            self._read_usage()  # while process 1 still lives, and with it the cgroup
+            self._note_usage(self._counters.read(last=True))  # while process 1 still lives, and with it the cgroup
         return True
 
     def _end(self) -> tuple[int | None, bool]:

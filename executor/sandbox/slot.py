@@ -22,7 +22,7 @@ from executor.sandbox.engine import Engine
 from executor.sandbox.sockets import address_in
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 
-PROTOCOL = 3
+PROTOCOL = 4
 CHANNELS = (b"S", b"C", b"O", b"E")
 _SOCKET = "worker.sock"
 _START_SECONDS_MAX = 60.0

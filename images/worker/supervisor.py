@@ -7,6 +7,9 @@ rewrite it. It never imports torch.
 A container that is kept warm goes the same way as any other, and stops half-way: its child has imported what its kind
 of job needs and blocks, this process blocks as well, and neither uses the CPU until the host sends the launch or hangs
 up, or the lease is over.
+
+While the job runs this process blocks too: only a child's end and the host wake it. What a job that waits uses is then
+the job's own, and the host can tell whether it is idle.
 """
 
 import contextlib
@@ -16,14 +19,14 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from worker.frames import connect, receive_json, send_json
 
-PROTOCOL = 3
+PROTOCOL = 4
 _GRACE_SECONDS = 15.0  # after the host's own limit: for when the host is gone
 _BYE_SECONDS = 10.0
-_SAMPLE_SECONDS = 1.0
 _REAPED_AT_ONCE_MAX = 64
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _TMP = "/tmp"
@@ -114,10 +117,8 @@ class _Watch:
                 if descriptor != self._supervisor.fileno():
                     self._look_after_children()
                 elif events & select.POLLIN:
-                    try:
+                    with _or_exit(125):
                         launch = receive_json(self._supervisor)
-                    except (EOFError, OSError):
-                        os._exit(125)
                     self._deadline = time.monotonic() + launch["wall_seconds_max"] + _GRACE_SECONDS
                     return
                 else:
@@ -126,22 +127,27 @@ class _Watch:
     def until_job_ends(self) -> int:
         """Reap children until the job's own process ends; give up where the host is gone or the deadline has passed.
 
-        Both are looked at between any few children, however many the job throws at this process.
+        Both are looked at between any few children, however many the job throws at this process. The host says when to
+        measure the temporary file system, because it sees for free whether the job computes.
         """
         poll = select.poll()
-        poll.register(self._supervisor, select.POLLRDHUP | select.POLLHUP)
+        poll.register(self._supervisor, select.POLLIN | select.POLLRDHUP | select.POLLHUP)
         poll.register(self._waker, select.POLLIN)
         while self._status is None:
-            self._sample_tmp()
             left = self._deadline - time.monotonic()
             if left <= 0:
                 os._exit(124)
             more = self._look_after_children()
             if self._status is not None:
                 break
-            for descriptor, _ in poll.poll(0 if more else min(left, _SAMPLE_SECONDS) * 1000):
-                if descriptor == self._supervisor.fileno():
+            for descriptor, events in poll.poll(0 if more else left * 1000):
+                if descriptor != self._supervisor.fileno():
+                    continue
+                if events != select.POLLIN:
                     os._exit(125)
+                with _or_exit(125):
+                    receive_json(self._supervisor)  # the one request that there is
+                self._sample_tmp()
         self._sample_tmp()
         return self._status
 
@@ -166,6 +172,15 @@ class _Watch:
         seen = os.statvfs(_TMP)
         self._tmp[0] = max(self._tmp[0], (seen.f_blocks - seen.f_bfree) * seen.f_frsize)
         self._tmp[1] = max(self._tmp[1], seen.f_files - seen.f_ffree)
+
+
+@contextlib.contextmanager
+def _or_exit(code: int) -> Iterator[None]:
+    """Exit where the host hangs up."""
+    try:
+        yield
+    except (EOFError, OSError):
+        os._exit(code)
 
 
 def _reap() -> tuple[int, int] | None:
@@ -216,7 +231,8 @@ def _become_job(prepare: dict[str, Any], channels: dict[bytes, socket.socket]) -
 
 
 def _wait_for_bye(supervisor: socket.socket) -> None:
-    """Give the host time to read the cgroup before it goes away."""
+    """Give the host time to read the cgroup before it goes away. A request that crossed the report is passed over."""
     supervisor.settimeout(_BYE_SECONDS)
     with contextlib.suppress(EOFError, OSError):
-        receive_json(supervisor)
+        while receive_json(supervisor)["type"] != "bye":
+            pass

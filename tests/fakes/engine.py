@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
 
@@ -35,7 +36,7 @@ class Worker:
         self._path = path
         self.killed = killed
         self.supervisor = self.open(b"S")
-        frames.send_json(self.supervisor, {"type": "ready", "protocol": 3})
+        frames.send_json(self.supervisor, {"type": "ready", "protocol": 4})
         self.prepare: dict[str, Any] = frames.receive_json(self.supervisor)
         self.control, self.stdout, self.stderr = (self.open(c) for c in (b"C", b"O", b"E"))
         if self.prepare["preload"]:
@@ -107,6 +108,7 @@ class FakeEngine:
         self.removed: list[str] = []
         self.networks: set[str] = set()
         self.requests: list[ContainerRequest] = []
+        self.used: Callable[[], Usage] = lambda: Usage(cpu_seconds=0.0)
 
     def info(self) -> EngineInfo:
         return self._info
@@ -166,6 +168,9 @@ class FakeEngine:
             networks=frozenset({"none"}),
             host_config=create_body(container.request)["HostConfig"],
         )
+
+    def usage(self, container_id: str) -> Usage:
+        return self.used()
 
     def kill(self, container_id: str) -> None:
         self.containers[container_id].killed.set()

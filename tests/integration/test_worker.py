@@ -82,13 +82,13 @@ def test_an_inventory_within_its_bounds_passes_and_beyond_each_denies_its_artifa
     job = host.script_job(
         "inventory_bounds",
         {"name": "seen.json", "role": "report"},
-        limits={"memory_bytes": 3 << 30, "wall_seconds": 120, "pids": 128},
+        limits={"memory_bytes": 3 << 30, "wall_seconds": 300, "pids": 128},
     )
     done, target = host.run(job)
     assert done.code == 0, (done.json.get("outcome"), done.stderr)
     seen = json.loads((target / "artifacts/seen.json").read_text())
     beyond = {
-        "cpu": "more than 1 CPU seconds",
+        "cpu": "more than 2 CPU seconds",
         "wall": "too long",
         "memory": "ended with status",
         "report": "10000 bytes",

@@ -5,11 +5,14 @@ artifact that is made to be slow or large denies itself alone.
 """
 
 import json
+import math
 import mmap
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,8 +31,11 @@ from worker.inventory.tables import arrow_inventory, parquet_inventory
 from worker.inventory.torchscript import inventory as torchscript_inventory
 from worker.job import Job
 
-CPU_SECONDS_MAX = 8
-WALL_SECONDS_MAX = 60
+CPU_SECONDS_MIN, CPU_SECONDS_MAX = 8, 80
+# The same artifact must come to the same decision on a slow machine. What this process needed to import its readers is
+# the measure of the machine: 0.34 s where 8 s are right (2026-11, two cores).
+_CPU_PER_START = 24
+_WALL_PER_CPU = 12  # for a machine that is busy with other work
 MEMORY_BYTES_MAX = 1 << 30  # private memory: what is mapped of the artifact itself does not count
 REPORT_BYTES_MAX = 512 << 10
 _RESULT_BYTES_MAX = 900 << 10  # of all reports together: they travel in one frame
@@ -50,18 +56,33 @@ _READERS: dict[str, Callable[[Data], Inventory]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the look at one artifact may take, in seconds."""
+
+    cpu_seconds: int
+    wall_seconds: int
+
+
+def bounds_after(start_seconds: float) -> Bounds:
+    """Return the bounds for a machine on which this process took so much CPU time to start."""
+    cpu = min(max(CPU_SECONDS_MIN, math.ceil(_CPU_PER_START * start_seconds)), CPU_SECONDS_MAX)
+    return Bounds(cpu_seconds=cpu, wall_seconds=_WALL_PER_CPU * cpu)
+
+
 def run(job: Job) -> dict[str, Any]:
     """Return the inventory of every input, by its name, and what the image is."""
     artifacts: dict[str, Any] = {}
     room = _RESULT_BYTES_MAX
+    bounds = bounds_after(time.process_time())
     for name, path in job.inputs.items():
-        report = in_bounds(path)
+        report = in_bounds(path, bounds)
         size = len(json.dumps(report))
         if size > room:
             report = _failed("the reports of all artifacts together are too long")
         room -= min(size, room)
         artifacts[name] = report
-    plugins = {name: in_bounds(Path(plugin["path"])) for name, plugin in job.params["plugins"].items()}
+    plugins = {name: in_bounds(Path(plugin["path"]), bounds) for name, plugin in job.params["plugins"].items()}
     return {"artifacts": artifacts, "plugins": plugins, "environment": environment()}
 
 
@@ -72,13 +93,13 @@ def look_at(data: Data) -> dict[str, Any]:
     return (reader(data) if reader else Inventory(found)).to_wire()
 
 
-def in_bounds(path: Path) -> dict[str, Any]:
+def in_bounds(path: Path, bounds: Bounds) -> dict[str, Any]:
     """Return the inventory of an artifact, from a forked process that is killed where it goes beyond its bounds."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _child(path, writer)
+        _child(path, bounds, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         text = pipe.read(REPORT_BYTES_MAX + 1)
@@ -87,19 +108,19 @@ def in_bounds(path: Path) -> dict[str, Any]:
     if len(text) > REPORT_BYTES_MAX:
         return _failed(f"its report is longer than {REPORT_BYTES_MAX} bytes")
     if code != 0:
-        reasons = {-signal.SIGXCPU: f"more than {CPU_SECONDS_MAX} CPU seconds", -signal.SIGALRM: "too long"}
+        reasons = {-signal.SIGXCPU: f"more than {bounds.cpu_seconds} CPU seconds", -signal.SIGALRM: "too long"}
         return _failed(reasons.get(code, f"the process that looked at it ended with status {code}"))
     report: dict[str, Any] = json.loads(text)
     return report
 
 
-def _child(path: Path, writer: int) -> NoReturn:
+def _child(path: Path, bounds: Bounds, writer: int) -> NoReturn:
     code = 1
     try:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(WALL_SECONDS_MAX)
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS_MAX, CPU_SECONDS_MAX + 1))
+        signal.alarm(bounds.wall_seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_seconds, bounds.cpu_seconds + 1))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -10,7 +10,7 @@ from worker.procedures import inventory
 
 path = Path("/tmp/artifact")
 path.write_bytes(b"words")
-inventory.CPU_SECONDS_MAX, inventory.WALL_SECONDS_MAX = 1, 3
+bounds = inventory.Bounds(cpu_seconds=2, wall_seconds=15)
 inventory.MEMORY_BYTES_MAX, inventory.REPORT_BYTES_MAX = 1 << 30, 10_000
 PLAIN = {"format": "text", "facts": {}, "operators": [], "findings": []}
 
@@ -33,7 +33,7 @@ WAYS = {
     "cpu, within": lambda _: spin(0.3),
     "cpu, beyond": lambda _: spin(60),
     "wall, within": lambda _: time.sleep(0.5),
-    "wall, beyond": lambda _: time.sleep(60),
+    "wall, beyond": lambda _: time.sleep(120),
     "memory, within": lambda _: held(256 << 20),
     "memory, beyond": lambda _: held(1100 << 20),
     "report, within": lambda _: of_length(10_000),
@@ -42,7 +42,7 @@ WAYS = {
 seen = {}
 for name, way in WAYS.items():
     inventory.look_at = lambda data, way=way: way(data) or PLAIN
-    report = inventory.in_bounds(path)
+    report = inventory.in_bounds(path, bounds)
     seen[name] = [f"{finding['id']}: {finding['detail']}" for finding in report["findings"]]
 # All reports travel in one message: those that there is no more room for deny their artifacts.
 inventory.look_at, inventory.REPORT_BYTES_MAX = (lambda _: of_length(100_000)), 200_000

@@ -12,14 +12,18 @@ import signal
 import time
 from pathlib import Path
 
-import archives
-import data
-import onnx_models
-import pickled
-import programs
-from sample import MARKER
-from worker.job import current
-from worker.procedures.inventory import in_bounds
+began = time.process_time()
+from worker.procedures.inventory import bounds_after, in_bounds  # noqa: E402
+
+BOUNDS = bounds_after(time.process_time() - began)
+
+import archives  # noqa: E402
+import data  # noqa: E402
+import onnx_models  # noqa: E402
+import pickled  # noqa: E402
+import programs  # noqa: E402
+from sample import MARKER  # noqa: E402
+from worker.job import current  # noqa: E402
 
 LOAD_SECONDS = 20
 
@@ -52,7 +56,7 @@ def watched(path):
     if pid == 0:
         os.close(reader)
         began = time.process_time()
-        report = in_bounds(path)
+        report = in_bounds(path, BOUNDS)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         line = {
             "report": report,
@@ -84,6 +88,7 @@ for module in (pickled, archives, programs, data, onnx_models):
             "wall_seconds": time.monotonic() - began,
             "report_bytes": len(json.dumps(line["report"])),
             "fired": fires(sample, path),
+            "cpu_seconds_max": BOUNDS.cpu_seconds,
         }
         seen.append(line)
         job.progress(samples=float(len(seen)))

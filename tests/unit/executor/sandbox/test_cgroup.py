@@ -2,7 +2,34 @@
 
 from pathlib import Path
 
-from executor.sandbox.cgroup import Usage, find_seal_files, read_cpu_seconds, read_seal, read_usage
+import pytest
+
+from executor.sandbox.cgroup import (
+    SealFiles,
+    Usage,
+    UsageFiles,
+    find_seal_files,
+    find_usage_files,
+    is_asleep,
+    read_cpu_seconds,
+    read_process_1_seconds,
+    read_seal,
+    read_usage,
+)
+
+ID = "c0ffee"
+
+
+def usage_files(root: Path, pid: int = 7) -> UsageFiles:
+    files = find_usage_files(pid, container=ID, proc=root / "proc", root=root / "cg")
+    assert files is not None
+    return files
+
+
+def seal_files(root: Path) -> SealFiles:
+    files = find_seal_files(7, container=ID, proc=root / "proc", root=root / "cg")
+    assert files is not None
+    return files
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -12,23 +39,24 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def test_version_1_is_read_per_controller(tmp_path: Path) -> None:
-    write(tmp_path / "proc", {"7/cgroup": "9:pids:/docker/c\n5:cpu,cpuacct:/docker/c\n4:memory:/docker/c\n0::/\n"})
+    own = "/docker/c0ffee"
+    write(tmp_path / "proc", {"7/cgroup": f"9:pids:{own}\n5:cpu,cpuacct:{own}\n4:memory:{own}\n0::/\n"})
     write(
         tmp_path / "cg",
         {
-            "memory/docker/c/memory.max_usage_in_bytes": "4096\n",
-            "memory/docker/c/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
-            "pids/docker/c/pids.events": "max 5\n",
-            "cpuacct/docker/c/cpuacct.usage": "1500000000\n",
+            "memory/docker/c0ffee/memory.max_usage_in_bytes": "4096\n",
+            "memory/docker/c0ffee/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+            "pids/docker/c0ffee/pids.events": "max 5\n",
+            "cpuacct/docker/c0ffee/cpuacct.usage": "1500000000\n",
         },
     )
-    found = read_usage(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    found = read_usage(usage_files(tmp_path))
     assert found == Usage(memory_peak_bytes=4096, oom_kills=2, pids_peak=None, pids_refused=5, cpu_seconds=1.5)
 
 
 def test_version_2_is_read_from_one_folder(tmp_path: Path) -> None:
-    write(tmp_path / "proc", {"7/cgroup": "0::/system.slice/docker-c.scope\n"})
-    scope = "system.slice/docker-c.scope"
+    write(tmp_path / "proc", {"7/cgroup": "0::/system.slice/docker-c0ffee.scope\n"})
+    scope = "system.slice/docker-c0ffee.scope"
     write(
         tmp_path / "cg",
         {
@@ -40,45 +68,56 @@ def test_version_2_is_read_from_one_folder(tmp_path: Path) -> None:
             f"{scope}/cpu.stat": "usage_usec 250000\nuser_usec 1\n",
         },
     )
-    found = read_usage(7, proc=tmp_path / "proc", root=tmp_path / "cg")
+    found = read_usage(usage_files(tmp_path))
     assert found == Usage(memory_peak_bytes=8192, oom_kills=1, pids_peak=3, pids_refused=0, cpu_seconds=0.25)
 
 
-def test_no_number_is_made_up_for_a_process_that_has_gone(tmp_path: Path) -> None:
-    assert read_usage(7, proc=tmp_path, root=tmp_path) == Usage()
+def test_the_counters_of_another_container_or_of_no_process_are_not_taken(tmp_path: Path) -> None:
+    """As in a pid namespace of its own, where the engine's number means another process, or none."""
+    write(tmp_path / "proc", {"7/cgroup": "5:cpuacct:/docker/0ther\n", "8/cgroup": "5:cpuacct:/\n"})
+    write(tmp_path / "cg", {"cpuacct/docker/0ther/cpuacct.usage": "1\n", "cpuacct/cpuacct.usage": "1\n"})
+    for pid in (7, 8, 9):
+        assert find_usage_files(pid, container=ID, proc=tmp_path / "proc", root=tmp_path / "cg") is None
+        assert find_seal_files(pid, container=ID, proc=tmp_path / "proc", root=tmp_path / "cg") is None
 
 
-def test_a_process_outside_of_any_container_is_not_measured(tmp_path: Path) -> None:
-    write(tmp_path / "proc", {"7/cgroup": "4:memory:/\n"})
-    write(tmp_path / "cg", {"memory/memory.max_usage_in_bytes": "1\n"})
-    assert read_usage(7, proc=tmp_path / "proc", root=tmp_path / "cg") == Usage()
+def test_counters_that_are_gone_are_not_made_up(tmp_path: Path) -> None:
+    write(tmp_path / "proc", {"7/cgroup": "4:memory:/docker/c0ffee\n"})
+    assert read_usage(usage_files(tmp_path)) == Usage()
+    assert read_process_1_seconds(usage_files(tmp_path)) is None
 
 
+def test_the_time_of_process_1_is_read_apart(tmp_path: Path) -> None:
+    write(tmp_path / "proc", {"7/cgroup": "4:memory:/docker/c0ffee\n", "7/schedstat": "72762480 15433860 80\n"})
+    assert read_process_1_seconds(usage_files(tmp_path)) == 0.07276248
+
+
+CONTROLLERS = ("pids", "cpu,cpuacct", "memory", "freezer", "devices")
 STAT = "7 (a) b) S " + " ".join(str(n) for n in range(4, 60))
 DEVICES = "Inter-|   Receive\n face |bytes\n    lo: 0 0\n  eth0: 1 2\n"
 
 
 def seal_v1(root: Path) -> None:
-    cgroup = "9:pids:/docker/c\n5:cpu,cpuacct:/docker/c\n4:memory:/docker/c\n3:freezer:/docker/c\n2:devices:/docker/c\n"
+    cgroup = "".join(f"{n}:{part}:/docker/c0ffee\n" for n, part in enumerate(CONTROLLERS))
     write(root / "proc", {"7/cgroup": cgroup, "7/stat": STAT, "7/net/dev": DEVICES})
     write(
         root / "cg",
         {
-            "memory/docker/c/memory.limit_in_bytes": "64\n",
-            "memory/docker/c/memory.memsw.limit_in_bytes": "64\n",
-            "pids/docker/c/pids.max": "9\n",
-            "pids/docker/c/cgroup.procs": "7\n8\n",
-            "cpu/docker/c/cpu.cfs_quota_us": "100\n",
-            "cpu/docker/c/cpu.cfs_period_us": "100\n",
-            "freezer/docker/c/freezer.state": "THAWED\n",
-            "devices/docker/c/devices.list": "c 1:3 rwm\n",
+            "memory/docker/c0ffee/memory.limit_in_bytes": "64\n",
+            "memory/docker/c0ffee/memory.memsw.limit_in_bytes": "64\n",
+            "pids/docker/c0ffee/pids.max": "9\n",
+            "pids/docker/c0ffee/cgroup.procs": "7\n8\n",
+            "cpu/docker/c0ffee/cpu.cfs_quota_us": "100\n",
+            "cpu/docker/c0ffee/cpu.cfs_period_us": "100\n",
+            "freezer/docker/c0ffee/freezer.state": "THAWED\n",
+            "devices/docker/c0ffee/devices.list": "c 1:3 rwm\n",
         },
     )
 
 
 def test_what_holds_a_container_is_read_in_version_1(tmp_path: Path) -> None:
     seal_v1(tmp_path)
-    seal = read_seal(find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg"))
+    seal = read_seal(seal_files(tmp_path))
     assert seal is not None
     assert seal.started == "22"  # field 22 of proc(5), whatever the program's name
     assert seal.processes == {"7", "8"}
@@ -89,27 +128,43 @@ def test_what_holds_a_container_is_read_in_version_1(tmp_path: Path) -> None:
 
 
 def test_what_holds_a_container_is_read_in_version_2(tmp_path: Path) -> None:
-    write(tmp_path / "proc", {"7/cgroup": "0::/c.scope\n", "7/stat": STAT, "7/net/dev": DEVICES})
+    write(tmp_path / "proc", {"7/cgroup": "0::/docker-c0ffee.scope\n", "7/stat": STAT, "7/net/dev": DEVICES})
     names = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.freeze", "cgroup.procs")
-    write(tmp_path / "cg", {"cgroup.controllers": "cpu\n"} | {f"c.scope/{name}": "1\n" for name in names})
-    seal = read_seal(find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg"))
+    write(tmp_path / "cg", {"cgroup.controllers": "cpu\n"} | {f"docker-c0ffee.scope/{name}": "1\n" for name in names})
+    seal = read_seal(seal_files(tmp_path))
     assert seal is not None
     assert [name for name, _ in seal.limits] == list(names[:-1])
 
 
 def test_where_the_kernel_does_not_say_all_of_it_there_is_no_seal(tmp_path: Path) -> None:
     seal_v1(tmp_path)
-    (tmp_path / "cg/pids/docker/c/pids.max").unlink()
-    assert read_seal(find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg")) is None
-    assert read_seal(find_seal_files(8, proc=tmp_path / "proc", root=tmp_path / "cg")) is None
+    (tmp_path / "cg/pids/docker/c0ffee/pids.max").unlink()
+    assert read_seal(seal_files(tmp_path)) is None
 
 
-def test_cpu_time_is_read_in_both_versions_and_not_made_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("states", "asleep"), [("SSS", True), ("SRS", False), ("SSD", False)])
+def test_a_container_is_asleep_when_each_of_its_threads_is(tmp_path: Path, states: str, asleep: bool) -> None:
     seal_v1(tmp_path)
-    one = find_seal_files(7, proc=tmp_path / "proc", root=tmp_path / "cg")
-    assert read_cpu_seconds(one) is None
-    write(tmp_path / "cg", {"cpuacct/docker/c/cpuacct.usage": "1500000000\n"})
-    assert read_cpu_seconds(one) == 1.5
-    write(tmp_path / "proc", {"9/cgroup": "0::/c.scope\n"})
-    write(tmp_path / "cg", {"cgroup.controllers": "cpu\n", "c.scope/cpu.stat": "user_usec 1\nusage_usec 250000\n"})
-    assert read_cpu_seconds(find_seal_files(9, proc=tmp_path / "proc", root=tmp_path / "cg")) == 0.25
+    threads = [f"{pid}/task/{thread}/stat" for pid, thread in ((7, 7), (8, 8), (8, 9))]
+    stats = {name: STAT.replace(") S", f") {state}") for name, state in zip(threads, states, strict=True)}
+    write(tmp_path / "proc", stats)
+    assert is_asleep(seal_files(tmp_path), proc=tmp_path / "proc") == asleep
+
+
+def test_a_container_whose_threads_end_while_they_are_looked_at_is_not_asleep(tmp_path: Path) -> None:
+    seal_v1(tmp_path)
+    assert not is_asleep(seal_files(tmp_path), proc=tmp_path / "proc")
+
+
+def test_cpu_time_is_read_in_version_1_and_not_made_up(tmp_path: Path) -> None:
+    seal_v1(tmp_path)
+    assert read_cpu_seconds(usage_files(tmp_path)) is None
+    write(tmp_path / "cg", {"cpuacct/docker/c0ffee/cpuacct.usage": "1500000000\n"})
+    assert read_cpu_seconds(usage_files(tmp_path)) == 1.5
+
+
+def test_cpu_time_is_read_in_version_2(tmp_path: Path) -> None:
+    write(tmp_path / "proc", {"7/cgroup": "0::/docker-c0ffee.scope\n"})
+    stat = "user_usec 1\nusage_usec 250000\n"
+    write(tmp_path / "cg", {"cgroup.controllers": "cpu\n", "docker-c0ffee.scope/cpu.stat": stat})
+    assert read_cpu_seconds(usage_files(tmp_path)) == 0.25

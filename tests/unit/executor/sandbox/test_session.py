@@ -1,8 +1,10 @@
 """A session against a container that misbehaves in every way that the protocol allows."""
 
-import itertools
+import select
 import socket
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ import pytest
 
 from executor.errors import HostError, ImageMismatchError
 from executor.sandbox import intake as intake_module
-from executor.sandbox import session as session_module
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
@@ -20,6 +21,7 @@ from executor.sandbox.outcome import OutcomeKind
 from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
 from executor.sandbox.slot import make_folders, open_slot
 from executor.transfer.quarantine import Quarantine
+from tests.fakes.clock import Clock, until
 from tests.fakes.engine import FakeEngine, Script, Worker, frames
 from tests.unit.executor.sandbox.test_config import CONFIG
 
@@ -47,6 +49,7 @@ class Bench:
         idle: float = 10,
         log_bytes: int = 1000,
         engine: FakeEngine | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> RunResult:
         self.engine = engine or FakeEngine(script)
         slot_folder = self.folder / "slot"
@@ -67,6 +70,7 @@ class Bench:
             quarantine=self.quarantine,
             listener=Listener(on_progress=self.progress.append, on_log=self._log),
             cancelled=lambda: self.cancel,
+            clock=clock,
         )
         return session.run(LAUNCH)
 
@@ -112,39 +116,108 @@ def test_a_job_that_fails_says_why(bench: Bench) -> None:
 
 
 def test_the_wall_limit_kills(bench: Bench) -> None:
-    began = time.monotonic()
-    outcome = bench.run(wait_for_kill, wall=0.5).outcome
-    assert outcome.kind is OutcomeKind.TIMED_OUT
-    assert time.monotonic() - began < 15
+    assert bench.run(wait_for_kill, wall=0.5).outcome.kind is OutcomeKind.TIMED_OUT
     assert bench.engine.removed == ["container-1"]
 
 
 def test_a_job_that_neither_says_nor_computes_anything_is_ended(bench: Bench) -> None:
-    outcome = bench.run(wait_for_kill, idle=0.6).outcome
+    clock = Clock()
+
+    def job(worker: Worker) -> None:
+        clock.advance(0.7)
+        wait_for_kill(worker)
+
+    outcome = bench.run(job, idle=0.6, clock=clock).outcome
     assert (outcome.kind, outcome.limit) == (OutcomeKind.TIMED_OUT, "idle_seconds")
 
 
 def test_a_job_that_says_something_now_and_then_is_not_idle(bench: Bench) -> None:
+    clock = Clock()
+
     def job(worker: Worker) -> None:
-        for epoch in range(8):
-            worker.say(type="progress", values={"epoch": epoch})
-            time.sleep(0.25)
+        for count in range(1, 9):
+            worker.say(type="progress", values={"epoch": count})
+            until(reached(bench.progress, count))
+            clock.advance(0.5)
         worker.finish()
 
-    result = bench.run(job, idle=0.9)
+    result = bench.run(job, idle=0.6, clock=clock)
     assert result.outcome.kind is OutcomeKind.SUCCEEDED
-    assert 0.2 < result.idle_seconds < 0.9
+    assert result.idle_seconds == 0.5
 
 
-def test_a_job_that_computes_is_not_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    spent = itertools.count()
-    monkeypatch.setattr(session_module, "read_usage", lambda _pid: Usage(cpu_seconds=next(spent) * 0.1))
+@pytest.mark.parametrize(("rate", "kind"), [(0.02, OutcomeKind.SUCCEEDED), (0.008, OutcomeKind.TIMED_OUT)])
+def test_a_job_that_computes_is_not_idle(bench: Bench, rate: float, kind: OutcomeKind) -> None:
+    clock = Clock()
 
     def job(worker: Worker) -> None:
-        worker.killed.wait(1.5)
+        computing(worker, clock, engine, rate)
         worker.finish()
 
-    assert bench.run(job, idle=0.7).outcome.kind is OutcomeKind.SUCCEEDED
+    engine = FakeEngine(job)
+    assert bench.run(job, idle=4, wall=60, engine=engine, clock=clock).outcome.kind is kind
+
+
+def test_where_nobody_counts_what_a_job_computes_it_is_not_called_idle(bench: Bench) -> None:
+    clock = Clock()
+
+    def job(worker: Worker) -> None:
+        computing(worker, clock, engine, None)
+        worker.finish()
+
+    engine = FakeEngine(job)
+    assert bench.run(job, idle=4, wall=60, engine=engine, clock=clock).outcome.kind is OutcomeKind.SUCCEEDED
+
+
+def reached(items: list[Any], count: int, *, unless: threading.Event | None = None) -> Callable[[], bool]:
+    return lambda: len(items) >= count or (unless is not None and unless.is_set())
+
+
+def computing(worker: Worker, clock: Clock, engine: FakeEngine, rate: float | None) -> None:
+    """Let a job use so much of a core for 12 s, and the host read its counters every second of them."""
+    read: list[float] = []
+
+    def used() -> Usage:
+        read.append(clock.now)
+        return Usage(cpu_seconds=None if rate is None else 1.0 + rate * clock.now)
+
+    engine.used = used
+    for count in range(1, 13):
+        clock.advance(1.0)
+        until(reached(read, count, unless=worker.killed))
+
+
+def test_the_temporary_file_system_is_measured_while_the_job_computes_and_never_while_it_waits(bench: Bench) -> None:
+    clock, rates, read, requests = Clock(), iter([0.0] * 10 + [0.02] * 10 + [0.0] * 10), [1.0], []
+
+    def used() -> Usage:
+        read.append(read[-1] + next(rates, 0.0))
+        return Usage(cpu_seconds=read[-1])
+
+    def job(worker: Worker) -> None:
+        for count in range(2, 32):
+            clock.advance(1.0)
+            until(reached(read, count))
+            if count % 10 == 1:
+                requests.append(waiting_requests(worker))
+        worker.finish()
+
+    engine = FakeEngine(job)
+    engine.used = used
+    assert bench.run(job, wall=60, engine=engine, clock=clock, idle=60).outcome.kind is OutcomeKind.SUCCEEDED
+    # The last request of a time of computing may come with the first reading of the time of waiting after it.
+    assert requests[0] == 0
+    assert 4 <= sum(requests) <= 6
+    assert requests[2] <= 1
+
+
+def waiting_requests(worker: Worker) -> int:
+    """Read what the host has asked process 1 by now."""
+    count = 0
+    while select.select([worker.supervisor], [], [], 0)[0]:
+        assert frames.receive_json(worker.supervisor) == {"type": "sample"}
+        count += 1
+    return count
 
 
 def test_a_request_to_stop_cancels(bench: Bench) -> None:
