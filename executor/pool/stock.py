@@ -2,8 +2,8 @@
 
 A slot that waited is only as good as one that is made now if nobody has touched it meanwhile. So its folders must be
 empty, its channels silent, and what the kernel holds it to must be what it was when it was ready: the same processes,
-limits and interfaces. And it must have used no CPU time: a container that only waits uses none, and nothing can run in
-it without.
+limits and interfaces. And it must have used no CPU time since the last look: a container that only waits uses none, on
+any machine, and nothing can run in it without. What counts as none is measured against the container's own start.
 
 The kernel is asked because it answers in a fraction of a millisecond and cannot be mistaken. What the engine says is
 looked at on patrol, every few seconds, and at once where the kernel does not say everything.
@@ -16,14 +16,30 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from executor.errors import HostError
-from executor.sandbox.cgroup import Seal, SealFiles, find_seal_files, read_cpu_seconds, read_seal
+from executor.sandbox.cgroup import (
+    Seal,
+    SealFiles,
+    UsageFiles,
+    find_seal_files,
+    find_usage_files,
+    is_asleep,
+    read_cpu_seconds,
+    read_process_1_seconds,
+    read_seal,
+)
 from executor.sandbox.config import MOUNTS, SandboxConfig, host_config_digest
 from executor.sandbox.engine import Engine
 from executor.sandbox.slot import Slot
 
-# Seen 2026-11 with runc: 0 in an hour. gVisor's own threads, which the container is charged for, use 0.2 % of a core.
-_IDLE_CPU_SECONDS_MAX = 0.005
-_IDLE_CPU_SHARE_MAX = {"runsc": 0.01}
+# Of the CPU time that process 1 took to start, which the machine's speed is in. A container that waits uses nothing
+# (runc, 2026-11: no thread ran in ten seconds, no CPU time in an hour); a program in it is an interpreter that starts,
+# and takes a sixth at the least.
+_WAKING_SHARE = 1 / 16
+_WAKING_SECONDS = 0.005  # where process 1 cannot be told apart
+# gVisor's own threads, which the container is charged for, use 0.2 % of a core (2026-11).
+_GVISOR_SHARE = 0.02
+_SETTLE_SECONDS_MAX = 10.0  # for the last thread to fall asleep after the container has said that it is ready
+_SETTLE_STEP_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +62,27 @@ class PoolClass:
         return self.kind, self.config.digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Waiting:
     """A slot that waits.
 
     Attributes:
         slot: The slot.
         since: When it became ready, on the monotonic clock.
-        files: Where the kernel says what it uses and is held to.
-        cpu_seconds: What it had used by then, or None where the kernel does not say.
-        seal: What it was held to by then, or None.
+        files: Where the kernel says what it is held to; None where this process cannot see that.
+        usage_files: Where the kernel says what it uses; None likewise.
+        waking_seconds: CPU time that waking alone may take between two looks.
+        looked_at: When its CPU time was last read, on the monotonic clock.
+        cpu_seconds: CPU time that it had used by then, or None where the kernel does not say.
+        seal: What it was held to when it became ready, or None.
     """
 
     slot: Slot
     since: float
-    files: SealFiles
+    files: SealFiles | None
+    usage_files: UsageFiles | None
+    waking_seconds: float
+    looked_at: float
     cpu_seconds: float | None
     seal: Seal | None
 
@@ -91,11 +113,40 @@ class Shelf:
         return self.pool_class.size - len(self.waiting) - self.starting
 
 
-def put_by(slot: Slot) -> Waiting:
-    """Note what a slot has used, and what it is held to, when it becomes ready."""
-    files = find_seal_files(slot.pid)
-    used, seal = read_cpu_seconds(files), read_seal(files)
-    return Waiting(slot=slot, since=time.monotonic(), files=files, cpu_seconds=used, seal=seal)
+def record_ready(slot: Slot) -> Waiting:
+    """Record what a slot has used, and what it is held to, once all its threads wait."""
+    files = find_seal_files(slot.pid, container=slot.container)
+    usage_files = find_usage_files(slot.pid, container=slot.container)
+    if files is not None and not _has_guest_kernel(slot):
+        _wait_until_asleep(files)
+    now = time.monotonic()
+    return Waiting(
+        slot=slot,
+        since=now,
+        files=files,
+        usage_files=usage_files,
+        waking_seconds=_waking_seconds(slot, usage_files),
+        looked_at=now,
+        cpu_seconds=read_cpu_seconds(usage_files) if usage_files else None,
+        seal=read_seal(files) if files else None,
+    )
+
+
+def _has_guest_kernel(slot: Slot) -> bool:
+    """Whether the host's kernel sees nothing of the container's processes but the sandbox around them."""
+    return slot.request.config.runtime == "runsc"
+
+
+def _wait_until_asleep(files: SealFiles) -> None:
+    """Wait for the container's threads: one that has said its last word may still be on its way to sleep."""
+    patience = time.monotonic() + _SETTLE_SECONDS_MAX
+    while not is_asleep(files) and time.monotonic() < patience:
+        time.sleep(_SETTLE_STEP_SECONDS)
+
+
+def _waking_seconds(slot: Slot, files: UsageFiles | None) -> float:
+    start = read_process_1_seconds(files) if files and not _has_guest_kernel(slot) else None
+    return start * _WAKING_SHARE if start else _WAKING_SECONDS
 
 
 def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float, ask_engine: bool) -> str | None:
@@ -108,8 +159,7 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float, ask_en
         ask_engine: Whether to ask the engine as well. It is asked in any case where the kernel does not say everything.
     """
     slot = waiting.slot
-    idle = time.monotonic() - waiting.since
-    if idle > lease_seconds:
+    if time.monotonic() - waiting.since > lease_seconds:
         return "lease"
     try:
         if any(_holds_something(slot, name) for name, _ in MOUNTS):
@@ -121,7 +171,7 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float, ask_en
         poll.register(stream, select.POLLIN | select.POLLRDHUP)
     if poll.poll(0):
         return "channels"
-    if fault := _seal_fault(waiting) or _cpu_fault(waiting, idle):
+    if fault := _seal_fault(waiting) or _cpu_fault(waiting):
         return fault
     return _engine_fault(engine, slot) if ask_engine or waiting.seal is None else None
 
@@ -144,9 +194,10 @@ def _engine_fault(engine: Engine, slot: Slot) -> str | None:
 
 
 def _seal_fault(waiting: Waiting) -> str | None:
-    then, now = waiting.seal, read_seal(waiting.files)
-    if then is None:
+    then = waiting.seal
+    if then is None or waiting.files is None:
         return None
+    now = read_seal(waiting.files)
     if now is None or now.started != then.started:
         return "state"
     if now.limits != then.limits:
@@ -154,7 +205,7 @@ def _seal_fault(waiting: Waiting) -> str | None:
     if now.interfaces != then.interfaces:
         return "interfaces"
     # gVisor's own processes come and go; what runs in it the host's kernel does not see.
-    if now.processes != then.processes and waiting.slot.request.config.runtime != "runsc":
+    if now.processes != then.processes and not _has_guest_kernel(waiting.slot):
         return "processes"
     return None
 
@@ -164,11 +215,14 @@ def _holds_something(slot: Slot, name: str) -> bool:
         return next(entries, None) is not None
 
 
-def _cpu_fault(waiting: Waiting, idle: float) -> str | None:
-    used = read_cpu_seconds(waiting.files)
+def _cpu_fault(waiting: Waiting) -> str | None:
+    """Return a fault where something ran since the last look; record this one where nothing did."""
+    now = time.monotonic()
+    used = read_cpu_seconds(waiting.usage_files) if waiting.usage_files else None
     if waiting.cpu_seconds is None:
         return None if used is None else "cpu"  # a kernel that counts has counted from the start
-    share = _IDLE_CPU_SHARE_MAX.get(waiting.slot.request.config.runtime, 0.0)
-    if used is None or used - waiting.cpu_seconds > _IDLE_CPU_SECONDS_MAX + share * idle:
+    share = _GVISOR_SHARE if _has_guest_kernel(waiting.slot) else 0.0
+    if used is None or used - waiting.cpu_seconds > waiting.waking_seconds + share * (now - waiting.looked_at):
         return "cpu"
+    waiting.looked_at, waiting.cpu_seconds = now, used
     return None

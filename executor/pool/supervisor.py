@@ -23,7 +23,7 @@ from executor.errors import ExecutorError
 from executor.home import Home
 from executor.pool.callers import Callers
 from executor.pool.removal import Removals
-from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, put_by
+from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, record_ready
 from executor.pool.wire import listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
@@ -295,7 +295,7 @@ class Pool:
 
     def _start_one(self, shelf: Shelf) -> None:
         try:
-            waiting = put_by(self._open(shelf.pool_class))
+            waiting = record_ready(self._open(shelf.pool_class))
         except (ExecutorError, OSError) as err:
             with self._lock:
                 shelf.starting -= 1
