@@ -25,7 +25,7 @@ from executor.sandbox.slot import Slot, end_quietly, listen, make_folders, open_
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 
 _UP_SECONDS_MAX = 60.0
-_END_SECONDS_MAX = 10.0
+_END_SECONDS_MAX = 20.0  # the worker waits for squid in it
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 16
 # Of a whole run. A day of reports, one every 15 s with 100 places each, is 5,760 messages and 156 MB.

@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import itertools
 import os
+import secrets
 import signal
 import socket
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _SQUID = "/usr/sbin/squid"
 _UP_SECONDS_MAX = 30.0
 _TICK_SECONDS = 0.05
 _REPORTS_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)  # between the first reports; the last one between all others
-_SETTLE_SECONDS_MAX = 2.0
+_SETTLE_SECONDS_MAX = 8.0  # for squid to come to the last request: milliseconds where it is not flooded
 _END_SECONDS = 2.0
 _DENIALS_MAX = 100
 _HOST_CHARACTERS_MAX = 253
@@ -39,9 +39,13 @@ class Tally:
         allowed: Requests that the rules let through, whether or not the server answered.
         denied: All others. What squid refuses before it looks at the rules, or answers itself, is among them.
         denials: Of the latter, how many for which host and port; those of more than 100 pairs under `OTHERS`.
+        last: A host that nobody can guess: the request for it is this process's own, counts as none, and comes last.
+        is_last: Set once squid has written of that request.
     """
 
     def __init__(self) -> None:
+        self.last = f"{secrets.token_hex(16)}.invalid"
+        self.is_last = asyncio.Event()
         self.allowed = 0
         self.denied = 0
         self.denials: Counter[tuple[str, int]] = Counter()
@@ -55,6 +59,9 @@ class Tally:
         word, status, server, host, port = fields if len(fields) == 5 else ("", "", "-", "-", "-")
         if (word, status, host) == ("NONE_NONE", "0", "-"):
             return  # a connection without a request
+        if host == self.last:
+            self.is_last.set()
+            return
         if not word.startswith("TCP_DENIED") and (server != "-" or word.startswith("TCP_")):
             self.allowed += 1
             return
@@ -149,8 +156,12 @@ async def _report(job: Job, tally: Tally) -> None:
 
 
 async def _settle(tally: Tally) -> None:
-    """Give squid the time to write down what it has just done."""
-    before, end = -1, time.monotonic() + _SETTLE_SECONDS_MAX
-    while before != tally.allowed + tally.denied and time.monotonic() < end:
-        before = tally.allowed + tally.denied
-        await asyncio.sleep(4 * _TICK_SECONDS)
+    """Wait until squid has logged what came before: a request of our own goes the same way, and comes last."""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_SETTLE_SECONDS_MAX):
+            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
+            with contextlib.closing(writer):
+                writer.write(
+                    f"GET http://{tally.last}/ HTTP/1.1\r\nHost: {tally.last}\r\nConnection: close\r\n\r\n".encode()
+                )
+                await tally.is_last.wait()

@@ -61,6 +61,18 @@ def test_a_connection_without_a_request_is_none() -> None:
     assert (counted.allowed, counted.denied) == (0, 0)
 
 
+def test_the_last_request_is_noticed_and_counts_as_none() -> None:
+    counted = tally()
+    assert not counted.is_last.is_set()
+    counted.take(f"TCP_DENIED 403 - {counted.last} 80\n")
+    assert counted.is_last.is_set()
+    assert (counted.allowed, counted.denied) == (0, 0)
+
+
+def test_which_request_is_the_last_one_cannot_be_guessed() -> None:
+    assert len({tally().last for _ in range(9)}) == 9
+
+
 @pytest.mark.parametrize(("places", "rows"), [(99, 99), (100, 100), (250, 100)])
 def test_a_hundred_places_are_told_apart_and_the_rest_counted_together(places: int, rows: int) -> None:
     counted = tally(*(f"TCP_DENIED 403 - h{n}.test 80\n" for n in range(places)), "TCP_DENIED 403 - h0.test 80\n")

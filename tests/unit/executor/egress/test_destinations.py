@@ -83,14 +83,14 @@ def test_a_resolver_that_does_not_answer_is_left_behind(monkeypatch: pytest.Monk
     monkeypatch.setattr("executor.egress.destinations._LOOKUPS_SECONDS_MAX", 0.3)
     over = threading.Event()
     with pytest.raises(HostError, match=r"one\.example\.org"):
-        resolve([rule()], today=TODAY, lookup=lambda _: over.wait(10) * ["10.0.0.1"])
+        resolve([rule()], today=TODAY, lookup=lambda _: over.wait(60) * ["10.0.0.1"])
     over.set()
 
 
 def test_a_lookup_can_be_cancelled() -> None:
     over = threading.Event()
     with pytest.raises(Cancelled):
-        resolve([rule()], today=TODAY, lookup=lambda _: over.wait(10) * ["10.0.0.1"], cancelled=lambda: True)
+        resolve([rule()], today=TODAY, lookup=lambda _: over.wait(60) * ["10.0.0.1"], cancelled=lambda: True)
     over.set()
 
 

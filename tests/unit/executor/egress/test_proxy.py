@@ -1,7 +1,6 @@
 """The proxy's container as the host sees it: started, served, drained, stopped, and not believed."""
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from executor.egress.proxy import Proxy, Traffic, parse_traffic
 from executor.errors import Cancelled, HostError, JobError
 from executor.sandbox.config import ContainerRequest, create_body
 from images.lock import load_lock
+from tests.fakes.clock import until
 from tests.fakes.engine import FakeEngine, Worker
 from tests.unit.executor.test_plan import plan
 
@@ -36,7 +36,7 @@ def behave(worker: Worker) -> None:
     """Do as the image's worker does: answer one connection, report, and end when told to."""
     worker.say(type="listening")
     with receive_socket(worker) as listener:
-        listener.settimeout(5)
+        listener.settimeout(60)
         with listener.accept()[0] as stream:
             stream.sendall(b"hello")
     worker.say(**REPORT)
@@ -46,7 +46,7 @@ def behave(worker: Worker) -> None:
 
 def connect(folder: Path) -> bytes:
     with socket.socket(socket.AF_UNIX) as stream:
-        stream.settimeout(5)
+        stream.settimeout(60)
         stream.connect(str(folder / "egress.sock"))
         return stream.recv(100)
 
@@ -74,14 +74,14 @@ def die(worker: Worker) -> None:
 
 
 def stay_silent(worker: Worker) -> None:
-    worker.killed.wait(30)
+    worker.killed.wait(120)
 
 
 def lie(worker: Worker) -> None:
     worker.say(type="listening")
     receive_socket(worker).close()
     worker.say(type="egress", allowed=-1, denied=0, denials=[])
-    worker.killed.wait(30)
+    worker.killed.wait(120)
 
 
 def test_a_proxy_that_does_not_come_up_fails_the_run_with_its_own_words(tmp_path: Path) -> None:
@@ -93,15 +93,12 @@ def test_a_proxy_that_does_not_come_up_fails_the_run_with_its_own_words(tmp_path
     assert engine.containers == {}
 
 
-def test_a_proxy_that_is_cancelled_while_it_comes_up_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_proxy_that_is_cancelled_while_it_comes_up_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.egress.proxy._END_SECONDS_MAX", 0.3)
     engine = FakeEngine(stay_silent)
-    asked: list[float] = []
-
-    def cancelled() -> bool:
-        asked.append(time.monotonic())
-        return engine.workers != {}
-
-    one = proxy(engine, tmp_path, cancelled=cancelled)
+    one = proxy(engine, tmp_path, cancelled=lambda: engine.workers != {})
     with pytest.raises(Cancelled):
         one.start()
     one.stop()
@@ -139,7 +136,7 @@ def flood_text(worker: Worker) -> None:
     worker.say(type="listening")
     receive_socket(worker).close()
     worker.stdout.sendall(bytes(2 << 20))
-    worker.killed.wait(30)
+    worker.killed.wait(120)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +156,7 @@ def test_counts_of_a_proxy_that_broke_are_not_complete(
     one.start()
     (tmp_path / "socket").mkdir()
     one.serve(tmp_path / "socket")
-    deadline = time.monotonic() + 10
-    while not one.has_ended and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: one.has_ended)
     traffic = one.stop()
     assert (traffic.denied, traffic.complete) == (denied, False)
     assert fault in traffic.fault
