@@ -1,4 +1,4 @@
-"""What a sandbox costs: warm, cold, and beside plain `docker run`. Run by hand: `python -m tests.bench.sandbox [JOBS]`.
+"""What a sandbox costs: warm, cold, beside plain `docker run`, and while its job sleeps. By hand: `make bench`.
 
 All ways take turns in one process, so that a busy moment of the machine hits each alike.
 """
@@ -21,8 +21,10 @@ from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings, starts_max
 from executor.prepare import Prepared, prepare
+from executor.sandbox.cgroup import find_usage_files, read_cpu_seconds, read_process_1_seconds
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import claim_run_folder
+from executor.sandbox.engine import OwnedContainer
+from executor.sandbox.owner import LABEL_RUN, claim_run_folder, home_label, parse_owner
 from executor.stages import Context, Stages
 
 POOL = 40
@@ -41,6 +43,15 @@ seen = mark.exists()
 mark.write_text('x')
 job.output('out.txt', f'{os.uname().nodename} {seen} {float(torch.ones(3).sum())}')
 """
+# Sleeps with torch's threads and pyarrow's there, as most jobs that wait would.
+SLEEPING_CODE = """
+import time, pyarrow.parquet, torch
+from worker.job import current
+torch.ones(800, 800) @ torch.ones(800, 800)
+current().progress(sleeping=1)
+time.sleep(3600)
+"""
+SLEEPING_SECONDS = 10.0
 PLAIN = "import torch, sys; print(float(torch.ones(3).sum())); sys.stdout.flush()"
 
 
@@ -165,6 +176,48 @@ def dispatches(jobs: int) -> None:
             )
 
 
+def sleeping(folder: Path, way: str) -> None:
+    """Print what the container of a job that sleeps uses, process 1 apart."""
+    home, limits = Home(folder / "home"), {"wall_seconds": 600, "idle_seconds": 600}
+    job = folder / "sleeping.json"
+    (folder / "sleeping.py").write_text(SLEEPING_CODE)
+    document = {"apiVersion": "executor/v1", "kind": "script", "outputs": [{"name": "o"}], "limits": limits}
+    job.write_text(json.dumps(document | {"code": {"path": "sleeping.py"}}))
+    command = [sys.executable, "-I", "-m", "executor", "run", str(job), "--out", str(folder / "none"), "--events", "-"]
+    with subprocess.Popen([*command, *way.split()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        while b'"sleeping"' not in process.stdout.readline():
+            pass
+        engine = DockerEngine()
+        (owned,) = [c for c in engine.owned(home_label(home)) if is_of(c, home, process.pid)]
+        files = find_usage_files(engine.state(owned.container_id).pid, container=owned.container_id)
+        assert files is not None, "the cgroup cannot be seen from here"
+        before = read_cpu_seconds(files), read_process_1_seconds(files)
+        time.sleep(SLEEPING_SECONDS)
+        after = read_cpu_seconds(files), read_process_1_seconds(files)
+        process.terminate()
+    rates = [(b - a) * 1000 / SLEEPING_SECONDS for a, b in zip(before, after, strict=True) if a is not None and b]
+    print(f"a job that sleeps, {way.strip('-') or 'warm'}: {rates[0]:.3f} ms of CPU a second, process 1 {rates[1]:.3f}")
+
+
+def is_of(container: OwnedContainer, home: Home, pid: int) -> bool:
+    """Whether a container serves the run of a process, also where the pool started it."""
+    owner = parse_owner((home.runs / container.labels[LABEL_RUN] / "owner").read_text())
+    return owner is not None and owner.pid == pid
+
+
+def sleeping_jobs() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["EXECUTOR_HOME"] = f"{name}/home"
+        sleeping(Path(name), "--cold")
+        executor = [sys.executable, "-I", "-m", "executor", "pool"]
+        subprocess.run([*executor, "start", f"{name}/sleeping.json"], check=True, stdout=subprocess.DEVNULL)
+        try:
+            sleeping(Path(name), "")
+        finally:
+            subprocess.run([*executor, "stop"], check=True, stdout=subprocess.DEVNULL)
+
+
 def measured(command: list[str]) -> tuple[float, float]:
     """Return CPU seconds and wall seconds of a command, its children included."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -211,3 +264,4 @@ if __name__ == "__main__":
     else:
         dispatches(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
         whole_runs()
+        sleeping_jobs()
