@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("any machine", deadline=None)  # an example takes as long as the machine lets it
+settings.load_profile("any machine")
 ROOT = Path(__file__).parents[1]
 # Where `make image` put the packages and layers, before every test got a home of its own.
 MADE_WITH = os.environ.get("EXECUTOR_HOME")

@@ -345,7 +345,7 @@ _RESOURCES = _family(
     ("use more memory than allowed", "block = b'x' * (700 << 20)\nresult = len(block)", "killed for memory"),
     (
         "start more processes than allowed",
-        "import os, time\nfor _ in range(140):\n    if os.fork() == 0:\n        time.sleep(5)\n        os._exit(0)\n"
+        "import os, time\nfor _ in range(140):\n    if os.fork() == 0:\n        time.sleep(60)\n        os._exit(0)\n"
         "result = True",
         "more processes",
     ),
@@ -359,13 +359,13 @@ _RESOURCES = _family(
     ("print more than allowed", "print('x' * (3 << 20), flush=True)\nresult = True", "log_bytes"),
     (
         "run longer than allowed",
-        "import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass\nresult = True",
+        "import time\nend = time.monotonic() + 10\nwhile time.monotonic() < end: pass\nresult = True",
         "wall limit",
         {"wall_seconds": 1.0},
     ),
     (
         "do nothing for longer than allowed",
-        "import time\ntime.sleep(3)\nresult = True",
+        "import time\ntime.sleep(10)\nresult = True",
         "neither said nor computed",
         {"idle_seconds": 1.0},
     ),
@@ -426,7 +426,7 @@ _WORKER = _family(
     ),
     (
         "end process 1",
-        "import os, time\nfor number in (1, 2, 3, 9, 15): os.kill(1, number)\ntime.sleep(0.2)\n"
+        "import os, time\nfor number in (1, 2, 3, 9, 15): os.kill(1, number)\ntime.sleep(1)\n"
         "raise SystemExit('it lives on')",
         "it lives on",
     ),

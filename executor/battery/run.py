@@ -23,8 +23,8 @@ _LIMITS = {
     "memory_bytes": 512 * _MIB,
     "tmp_bytes": 32 * _MIB,
     "pids": 100,
-    "wall_seconds": 60.0,
-    "idle_seconds": 30.0,
+    "wall_seconds": 300.0,  # an attempt takes seconds, some of them to import torch; a machine may be slow and busy
+    "idle_seconds": 120.0,
     "log_bytes": _MIB,
     "output_bytes": 8 * _MIB,
     "output_file_bytes": 8 * _MIB,

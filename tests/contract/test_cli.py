@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def executor(*arguments: str, cwd: Path = ROOT, isolated: bool = True) -> subprocess.CompletedProcess[str]:
     options = ["-I"] if isolated else []
     command = [sys.executable, *options, "-m", "executor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "sigstore", "docker", "grpc", 
 
 def imported(*arguments: str) -> set[str]:
     command = [sys.executable, "-I", "-X", "importtime", "-m", "executor", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
@@ -222,7 +222,7 @@ def test_verifying_leaves_no_state_behind(tmp_path: Path, home: Path) -> None:
 
 def test_a_closed_stdout_is_no_traceback(job: Path) -> None:
     command = f"{sys.executable} -I -m executor plan {job} | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False)
     assert "Traceback" not in done.stderr
 
 
@@ -311,7 +311,7 @@ def test_data_that_is_lost_is_a_failure(home: Path, arguments: tuple[str, ...]) 
     command = f"{sys.executable} -I -m executor {' '.join(arguments)}"
     for redirection, code in ((">/dev/full", 30), (">&-", 0), ("| true; exit ${PIPESTATUS[0]}", 0)):
         done = subprocess.run(
-            ["bash", "-c", f"{command} {redirection}"], capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", f"{command} {redirection}"], capture_output=True, text=True, timeout=300, check=False
         )
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
         assert ("cannot write to stdout" in done.stderr) == (code == 30)
@@ -321,7 +321,7 @@ def test_data_that_is_lost_is_a_failure(home: Path, arguments: tuple[str, ...]) 
 def test_what_is_done_is_not_to_be_done_again_because_a_line_was_lost(home: Path) -> None:
     for number, action in enumerate(("init", "rotate", "rotate"), 1):
         command = f"{sys.executable} -I -m executor trust {action} >/dev/full"
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False)
         assert (done.returncode, "cannot write to stdout" in done.stderr) == (0, True)
         assert len(json.loads(executor("trust", "show", "--json").stdout)["epochs"]) == number
 
@@ -331,7 +331,7 @@ def test_more_data_than_a_pipe_holds_is_lost_without_a_traceback(tmp_path: Path)
     code += "from executor.cli.main import main; sys.exit(main(['version']))"
     for redirection, wanted in ((">/dev/full", 30), ("| true; exit ${PIPESTATUS[0]}", 0)):
         command = f'{sys.executable} -I -c "{code}" {redirection}'
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False)
         assert (done.returncode, "Traceback" in done.stderr) == (wanted, False), done.stderr
 
 

@@ -170,7 +170,7 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path, release: Pat
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
     assert executor("trust", "export", "--out", str(tmp_path / "pipe")).returncode == 0
-    assert (reader.communicate(timeout=10)[0], (tmp_path / "pipe").is_fifo()) == (kept, True)
+    assert (reader.communicate(timeout=60)[0], (tmp_path / "pipe").is_fifo()) == (kept, True)
 
 
 @pytest.mark.parametrize("config", [None, "[]", "{}", "[" * 100_000, "trusted_root", "no services"])

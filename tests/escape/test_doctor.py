@@ -20,7 +20,7 @@ OTHERWISE = Attempt(name="stumble", family="x", code="raise ValueError('clumsy')
 
 def test_every_attempt_is_reported_as_held_on_this_host() -> None:
     command = [sys.executable, "-I", "-m", "executor", "doctor", "--deep", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     report = json.loads(done.stdout)
     assert (done.returncode, report["status"]) == (0, "healthy")
     checks = {c["name"]: c["detail"] for c in report["checks"] if c["name"].startswith("escape: ")}

@@ -53,7 +53,7 @@ def weaken(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
 def listener() -> Iterator[int]:
     """A server on the host's loopback that a job must not reach."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
+        server.settimeout(300)
 
         def accept() -> None:
             with contextlib.suppress(OSError):

@@ -278,8 +278,8 @@ WEAKENINGS: dict[str, Weakening] = {
     "fill the temporary folder's inodes": host_config(Tmpfs={"/tmp": "nr_inodes=20000"}),
     "fill the shared memory": host_config(ShmSize=256 << 20),
     "print more than allowed": Weakening(limits={"log_bytes": 8 << 20}),
-    "run longer than allowed": Weakening(limits={"wall_seconds": 30.0}),
-    "do nothing for longer than allowed": Weakening(limits={"idle_seconds": 30.0}),
+    "run longer than allowed": Weakening(limits={"wall_seconds": 300.0}),
+    "do nothing for longer than allowed": Weakening(limits={"idle_seconds": 120.0}),
     "send more than allowed": Weakening(limits={"output_file_bytes": 8 << 20}),
     # output channel
     "send a file under a path upwards": undeclared("../../x"),

@@ -17,7 +17,7 @@ INSTALLED = ROOT / "build/sigstore"
 SCRIPTS = ROOT / "tests/fakes/sigstore"
 IDENTITY = "https://jobs.example.org/executor"
 ISSUER = "https://issuer.example.org"
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def running_sigstore(folder: Path) -> Iterator[Path]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
 
 
 def identity_token(*, seconds: float = 600, subject: str = IDENTITY, audience: str = "sigstore") -> str:

@@ -27,7 +27,7 @@ SCRIPTS = Path(__file__).parents[1] / "data/scripts"
 LIMITS = {
     "memory_bytes": 512 << 20,
     "tmp_bytes": 64 << 20,
-    "wall_seconds": 60,
+    "wall_seconds": 600,  # for a machine that is slow and busy
     "output_bytes": 32 << 20,
     "log_bytes": 1 << 20,
     "pids": 64,
@@ -67,7 +67,7 @@ class Host:
         return [sys.executable, "-I", "-m", "executor", *arguments]
 
     def call(self, *arguments: str) -> Finished:
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=1800, check=False)
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def script_job(self, name: str, *outputs: dict[str, Any], **change: Any) -> Path:

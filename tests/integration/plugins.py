@@ -58,7 +58,7 @@ def build(runtime: str, folder: Path, *, marker: Path | None = None) -> Library:
         )
         options += ["-Wl,--no-as-needed", f"-L{folder}", "-ltorch_cpu"]
         command = ["g++", "-std=c++20", *includes, str(SOURCES / "twice_torch.cpp"), *options]
-    subprocess.run(command, check=True, timeout=300)
+    subprocess.run(command, check=True, timeout=900)
     return Library(runtime, path, seen)
 
 

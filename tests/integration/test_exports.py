@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.conftest import Host
 
-LIMITS = {"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128}
+LIMITS = {"wall_seconds": 1200, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128}
 MODELS = ("GCN", "GraphSAGE mean", "GraphSAGE max", "GAT", "GATv2", "GIN", "TransformerConv")
 
 

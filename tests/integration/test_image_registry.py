@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from images.store import BlobStore
 from signing.bundle import MEDIA_TYPE as BUNDLE_TYPE
 from signing.domain import TRUSTED_ROOT
 from signing.local import open_or_create
+from tests.fakes.clock import until
 from tests.integration.conftest import Host, raw_engine
 from tests.integration.workshop import ROOT, call, copy_inputs, copy_layers
 from tests.unit.images.packages import SmallImage, silence
@@ -67,18 +67,18 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             yield Running(host, folder / "data")
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
     shutil.rmtree(folder)
 
 
 def _wait_for(host: str) -> None:
     name, port = host.split(":")
-    for _ in range(200):
+
+    def listens() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex((name, int(port))) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("docker-registry did not start within 10 s")
+            return probe.connect_ex((name, int(port))) == 0
+
+    until(listens)
 
 
 @dataclass

@@ -18,7 +18,7 @@ def test_what_is_accepted_every_reader_takes_for_the_same(host: Host) -> None:
         code={"path": str(folder), "entry": "mutate.py"},
         params={"count": COUNT},
         seed=11,
-        limits={"wall_seconds": 300, "idle_seconds": 300, "memory_bytes": 1 << 30},
+        limits={"wall_seconds": 1200, "idle_seconds": 300, "memory_bytes": 1 << 30},
     )
     done, target = host.run(job)
     assert done.code == 0, done.stderr

@@ -41,7 +41,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
             "onnx_shipped",
             {"name": "seen.json", "role": "report"},
             inputs={"models": {"uri": str(packed), "sha256": hashlib.sha256(packed.read_bytes()).hexdigest()}},
-            limits={"wall_seconds": 300, "idle_seconds": 300, "memory_bytes": 3 << 30, "tmp_bytes": 256 << 20},
+            limits={"wall_seconds": 1200, "idle_seconds": 300, "memory_bytes": 3 << 30, "tmp_bytes": 256 << 20},
         )
         done, target = host.run(job)
         assert done.code == 0, (done.json.get("outcome"), done.stderr)

@@ -54,7 +54,7 @@ def job_for(host: Host, library: Library, *, profile: str = PROFILE, plugged: bo
         plugins=["library"] if plugged else [],
         params={"runtime": library.runtime},
         profile=profile,
-        limits={"memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128, "wall_seconds": 200},
+        limits={"memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128, "wall_seconds": 1200},
     )
 
 

@@ -3,12 +3,12 @@
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.clock import until
 from tests.integration.conftest import Host, containers, raw_engine
 
 JOB = ({"name": "greeting.txt"},)
@@ -22,13 +22,6 @@ def pool(host: Host, *arguments: str) -> Iterator[dict[str, Any]]:
         yield started.json
     finally:
         assert host.call("pool", "stop").code == 0
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
 
 
 def status(host: Host) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from signing.verify import verify_release
 from tests.integration.conftest import Finished, Host, containers
 from tests.unit.signing.forging import plant
 
-LIMITS = {"wall_seconds": 300, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128}
+LIMITS = {"wall_seconds": 1200, "memory_bytes": 2 << 30, "tmp_bytes": 256 << 20, "pids": 128}
 VECTORS = {"name": "vectors.npz", "role": "test-vectors"}
 LAYERS = ("GCN", "GraphSAGE mean", "GraphSAGE max", "GAT", "GATv2", "GIN", "TransformerConv")
 POOLS = ("mean", "max", "add")

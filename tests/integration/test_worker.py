@@ -82,7 +82,7 @@ def test_an_inventory_within_its_bounds_passes_and_beyond_each_denies_its_artifa
     job = host.script_job(
         "inventory_bounds",
         {"name": "seen.json", "role": "report"},
-        limits={"memory_bytes": 3 << 30, "wall_seconds": 300, "pids": 128},
+        limits={"memory_bytes": 3 << 30, "wall_seconds": 1200, "pids": 128},
     )
     done, target = host.run(job)
     assert done.code == 0, (done.json.get("outcome"), done.stderr)

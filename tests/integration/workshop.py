@@ -83,7 +83,7 @@ def call(
         extra_groups=None if user is None else [],
         umask=umask,
         cwd="/",
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)

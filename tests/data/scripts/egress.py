@@ -12,7 +12,7 @@ from worker.job import current
 def through_proxy(requests: list[str]) -> str:
     """Send requests one after another over one connection to the proxy; return the answers."""
     answers = ""
-    with socket.create_connection(("127.0.0.1", 3128), 10) as stream, stream.makefile("rb") as reader:
+    with socket.create_connection(("127.0.0.1", 3128), 60) as stream, stream.makefile("rb") as reader:
         for request in requests:
             stream.sendall(request.encode())
             answers += answer_of(reader)
@@ -30,12 +30,24 @@ def answer_of(reader) -> str:
 
 def flood(count: int) -> str:
     """Open many connections, each with half a request, and then close them."""
-    streams = [socket.create_connection(("127.0.0.1", 3128), 10) for _ in range(count)]
+    streams = [socket.create_connection(("127.0.0.1", 3128), 60) for _ in range(count)]
     for stream in streams:
         stream.sendall(b"GET http://a.example.test/ HTTP/1.1\r\nHost:")
     for stream in streams:
         stream.close()
     return f"opened {len(streams)}"
+
+
+def wait_until_gone(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with socket.socket(socket.AF_UNIX) as stream:
+                stream.connect("/run/executor/egress.sock")
+        except OSError:
+            return "gone"
+        time.sleep(0.2)
+    return "still there"
 
 
 def shout(seconds: float) -> str:
@@ -60,7 +72,7 @@ def attempt(kind: str, argument: object) -> str:
         if kind == "raw":
             return through_proxy(argument)
         if kind == "library":
-            with urllib.request.urlopen(argument, timeout=10) as answer:
+            with urllib.request.urlopen(argument, timeout=60) as answer:
                 return f"HTTP/1.1 {answer.status}\r\n\r\n{answer.read().decode()}"
         if kind == "direct":
             with socket.create_connection(tuple(argument), 5) as stream:
@@ -71,10 +83,9 @@ def attempt(kind: str, argument: object) -> str:
             return shout(argument)
         if kind == "fail":
             raise SystemExit(3)
-        if kind == "wait":
+        if kind == "wait until it is gone":
             job.progress(waiting=1)
-            time.sleep(argument)
-            return "waited"
+            return wait_until_gone(argument)
         return str(socket.getaddrinfo(argument, 80))
     except OSError as err:
         return f"{type(err).__name__}: {err}"

@@ -316,7 +316,7 @@ def test_an_identifier_that_takes_long_to_read_is_refused_at_once(octets: int, f
     started = time.process_time()
     with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="malformed"):
         der.oid(element)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 10, "hours are what reading it to its end takes"
 
 
 @pytest.mark.parametrize(("octets", "why"), [(1 << 14, "DER"), ((1 << 14) + 1, "too large")])

@@ -25,7 +25,7 @@ import programs  # noqa: E402
 from sample import MARKER  # noqa: E402
 from worker.job import current  # noqa: E402
 
-LOAD_SECONDS = 20
+LOAD_SECONDS = 60
 
 
 def fires(sample, path):

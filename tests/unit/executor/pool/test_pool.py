@@ -57,7 +57,7 @@ class Bench:
             yield pool
         finally:
             pool.stop()
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
     def client(self) -> PoolClient:
@@ -83,7 +83,7 @@ def use(slot: Slot, folder: Path, engine: FakeEngine, *, seed: int = 7) -> list[
     session = Session(
         engine,
         slot,
-        limits=SessionLimits(wall_seconds=10, idle_seconds=10, log_bytes=1000),
+        limits=SessionLimits(wall_seconds=60, idle_seconds=60, log_bytes=1000),
         quarantine=Quarantine(folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
         listener=Listener(on_progress=heard.append),
         cancelled=lambda: False,
@@ -168,9 +168,9 @@ def test_the_owner_of_a_slot_becomes_its_caller(bench: Bench, monkeypatch: pytes
 def test_a_caller_that_lies_about_who_it_is_gets_nothing(bench: Bench) -> None:
     with bench.pool() as pool:
         ready(pool, 2)
-        stream = wire.connect(bench.home.pool, seconds=5)
+        stream = wire.connect(bench.home.pool, seconds=60)
         for owner in ("nobody", f"boot:1:{os.getpid() + 1}:2:3"):
-            stream = wire.connect(bench.home.pool, seconds=5)
+            stream = wire.connect(bench.home.pool, seconds=60)
             wire.send(stream, {"op": "take", "kind": "script", "sandbox_sha256": CONFIG.digest, "owner": owner})
             with pytest.raises(EOFError):
                 wire.receive(stream, 4)
@@ -182,7 +182,7 @@ def test_another_user_is_not_answered(bench: Bench, monkeypatch: pytest.MonkeyPa
         ready(pool, 2)
         monkeypatch.setattr(callers, "is_same_user", lambda _: False)
         with pytest.raises(HostError, match="does not answer"):
-            ask(bench.home, "status", seconds=5)
+            ask(bench.home, "status", seconds=60)
         assert bench.take() is None
 
 
@@ -191,7 +191,7 @@ def test_a_pool_of_another_user_is_not_believed(bench: Bench, monkeypatch: pytes
         ready(pool, 2)
         monkeypatch.setattr(wire, "is_same_user", lambda _: False)
         with pytest.raises(HostError, match="another user's"):
-            wire.connect(bench.home.pool, seconds=5)
+            wire.connect(bench.home.pool, seconds=60)
         assert bench.take() is None
         assert pool.status()["counts"]["hits"] == 0
 
@@ -202,10 +202,10 @@ def test_a_pool_of_another_user_is_not_believed(bench: Bench, monkeypatch: pytes
 def test_what_is_no_message_is_dropped_and_the_pool_goes_on(bench: Bench, packet: bytes) -> None:
     with bench.pool() as pool:
         ready(pool, 2)
-        with wire.connect(bench.home.pool, seconds=5) as stream:
+        with wire.connect(bench.home.pool, seconds=60) as stream:
             stream.sendall(packet)
             assert stream.recv(10) == b""
-        answer = ask(bench.home, "status", seconds=5)
+        answer = ask(bench.home, "status", seconds=60)
         assert answer is not None
         assert answer["pid"] == os.getpid()
 
@@ -347,9 +347,9 @@ def test_a_caller_that_says_nothing_is_dropped(bench: Bench, monkeypatch: pytest
     monkeypatch.setattr(supervisor, "_FIRST_WORD_SECONDS", 0.2)
     with bench.pool() as pool:
         ready(pool, 2)
-        with wire.connect(bench.home.pool, seconds=5) as stream:
+        with wire.connect(bench.home.pool, seconds=60) as stream:
             assert stream.recv(10) == b""
-        assert ask(bench.home, "status", seconds=5) is not None
+        assert ask(bench.home, "status", seconds=60) is not None
 
 
 @pytest.mark.parametrize(("used_max", "removed_at_once"), [(64, False), (0, True)])
@@ -357,6 +357,7 @@ def test_used_containers_wait_while_jobs_run_but_not_too_many_of_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, used_max: int, removed_at_once: bool
 ) -> None:
     monkeypatch.setattr(removal, "_USED_MAX", used_max)
+    monkeypatch.setattr(removal, "_REMOVAL_PATIENCE_SECONDS", 600.0)
     with bench.pool() as pool:
         ready(pool, 2)
         first, second = bench.take(), bench.take()
@@ -456,7 +457,8 @@ def test_a_slot_older_than_its_lease_is_replaced(bench: Bench) -> None:
         assert pool.status()["counts"]["started"] >= 2
 
 
-def test_no_container_is_started_for_later_while_a_job_runs(bench: Bench) -> None:
+def test_no_container_is_started_for_later_while_a_job_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_PATIENCE_SECONDS", 600.0)
     with bench.pool(size=1) as pool:
         ready(pool, 1)
         slot = bench.take()
@@ -469,7 +471,8 @@ def test_no_container_is_started_for_later_while_a_job_runs(bench: Bench) -> Non
         assert pool.status()["counts"]["started"] == 2
 
 
-def test_a_run_that_starts_its_own_container_comes_first_as_well(bench: Bench) -> None:
+def test_a_run_that_starts_its_own_container_comes_first_as_well(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_PATIENCE_SECONDS", 600.0)
     with bench.pool(size=1) as pool:
         ready(pool, 1)
         slot, client = bench.take(), bench.client()
@@ -544,6 +547,6 @@ def test_the_socket_is_the_owners_alone(bench: Bench) -> None:
 def test_a_pool_that_is_told_to_stop_removes_what_waits(bench: Bench) -> None:
     with bench.pool() as pool:
         ready(pool, 2)
-        assert ask(bench.home, "stop", seconds=5) == {"v": 1, "op": "stopping"}
+        assert ask(bench.home, "stop", seconds=60) == {"v": 1, "op": "stopping"}
         until(lambda: bench.engine.containers == {})
-    assert ask(bench.home, "status", seconds=5) is None
+    assert ask(bench.home, "status", seconds=60) is None

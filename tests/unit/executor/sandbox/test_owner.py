@@ -22,6 +22,7 @@ from executor.sandbox.owner import (
     sweep,
     this_process,
 )
+from tests.fakes.clock import until
 from tests.fakes.engine import FakeEngine
 from tests.unit.executor.sandbox.test_config import CONFIG
 
@@ -60,11 +61,7 @@ def test_a_process_that_ended_is_dead_before_it_is_reaped() -> None:
     owner = replace(ME, pid=child.pid, started=started)
     assert owner.alive
     child.kill()
-    for _ in range(100):
-        if not owner.alive:
-            break
-        time.sleep(0.02)
-    assert not owner.alive
+    until(lambda: not owner.alive)
     child.wait()
 
 
