@@ -1,11 +1,15 @@
 """Files that are there whole or not at all, also after a crash; and those that somebody named, whatever they are."""
 
+import contextlib
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 NAMED_BYTES_MAX = 256 << 20
+_STAGED = ".new-"
+_STALE_SECONDS = 24 * 3600  # no file takes a day to write: its writer died
 
 
 def read_named(path: Path) -> bytes:
@@ -27,28 +31,50 @@ def read_named(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def staged_path(path: Path) -> Path:
-    """Return where a file is written before it has its name. A writer that dies leaves it."""
-    return path.with_name(f".{path.name}.new")
+def staged_path(folder: Path) -> Path:
+    """Return a new name under which a file is written before it has its own. No two writers get the same."""
+    return folder / f"{_STAGED}{os.urandom(8).hex()}"
+
+
+def staged_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are being written, or that a writer left that died."""
+    return list(folder.glob(f"{_STAGED}*"))
 
 
 def write_whole(path: Path, data: bytes, *, mode: int) -> None:
     """Write a file beside its name, have the disk hold it, and give it its name.
 
+    Any number of writers may write one name at once: one of them is the last, and its file is whole.
+
     Args:
         path: Where it shall be. What lies there is replaced.
         data: All of it.
-        mode: Permission bits, from the first byte on.
+        mode: Permission bits, whatever the umask is.
+
+    Raises:
+        OSError: It could not be written. What lay there lies there still, and nothing else.
     """
-    staged = staged_path(path)
-    staged.unlink(missing_ok=True)
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
+    _sweep(path.parent)
+    staged = staged_path(path.parent)
+    try:
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(staged, path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def _sweep(folder: Path) -> None:
+    for path in staged_files(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -41,7 +41,7 @@ from signing.epochs import (
 )
 from signing.errors import TrustDomainError, TrustRequestError
 from signing.evidence import Expectations
-from signing.files import staged_path, write_whole
+from signing.files import staged_files, write_whole
 from signing.keys import is_encrypted, load_key, new_key, write_key
 from signing.log import CLOCK_HINT, DiskLog, Head
 from signing.note import checkpoint_text, signed_note
@@ -308,9 +308,8 @@ def _finish_rotation(folder: Path, domain_id: str, epochs: tuple[Epoch, ...]) ->
 
 
 def _destroy_keys(place: Path) -> None:
-    for name in _KEYS:
-        for path in (place / f"{name}.key", staged_path(place / f"{name}.key")):  # a writer that died leaves that one
-            path.unlink(missing_ok=True)
+    for path in (*(place / f"{name}.key" for name in _KEYS), *staged_files(place)):  # what a writer left that died
+        path.unlink(missing_ok=True)
 
 
 def _head_signer(key: ec.EllipticCurvePrivateKey, origin: str) -> Callable[[Head], str]:

@@ -1,11 +1,15 @@
-"""Files that somebody named are read where they are files that end, and are not too large."""
+"""Files are written whole by any number of writers; those that somebody named are read if they end and are not too large."""
 
+import errno
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from signing import files
-from signing.files import read_named
+from signing.files import read_named, staged_files, staged_path, write_whole
 
 
 def test_a_file_is_read_through_links(tmp_path: Path) -> None:
@@ -31,3 +35,52 @@ def test_a_file_of_more_than_so_many_bytes_is_not_read(
 def test_what_is_no_plain_file_is_not_read(path: str) -> None:
     with pytest.raises(OSError, match="not a plain file"):
         read_named(Path(path))
+
+
+def test_many_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    """As where runs use the same code for the first time at once."""
+    path, contents = tmp_path / "file", [bytes([letter]) * 10_000 for letter in range(8)]
+    with ThreadPoolExecutor(len(contents)) as writers:
+        for _ in range(25):
+            path.unlink(missing_ok=True)
+            list(writers.map(lambda data: write_whole(path, data, mode=0o600), contents))
+            assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o277, 0o777])
+def test_a_file_has_the_mode_that_is_asked_for_whatever_the_umask_is(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_whole(tmp_path / "file", b"x", mode=0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o7777 == 0o644
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "file", b"old", mode=0o600)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "file", b"new", mode=0o600)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize(("hours", "left"), [(23, True), (25, False)])
+def test_what_a_writer_left_that_died_goes_after_a_day(tmp_path: Path, hours: int, left: bool) -> None:
+    staged = staged_path(tmp_path)
+    staged.write_bytes(b"x")
+    then = time.time() - hours * 3600
+    os.utime(staged, (then, then))
+    write_whole(tmp_path / "file", b"x", mode=0o600)
+    assert (staged in staged_files(tmp_path)) == left
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("n" * 255), b"x", mode=0o600)

@@ -21,6 +21,7 @@ from signing.epochs import log_host
 from signing.errors import TrustDomainError, TrustRequestError, VerificationError
 from signing.evidence import verify_bundle
 from signing.expect import expected_signer
+from signing.files import staged_path
 from signing.local import LocalTrustDomain, _head_signer, open_or_create
 from signing.manifest import stage_path
 from signing.statement import Statement
@@ -336,7 +337,7 @@ def test_a_rotation_over_a_damaged_log_changes_nothing(domain: LocalTrustDomain)
 
 
 def test_keys_that_a_dying_writer_left_beside_go_as_well(domain: LocalTrustDomain) -> None:
-    left = domain.folder / "epochs/1/.ca.key.new"
+    left = staged_path(domain.folder / "epochs/1")
     left.write_bytes(b"a private key")
     domain.rotate(now=START + DAY)
     assert not left.exists()
