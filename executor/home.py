@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from executor.errors import UnsupportedError
+from signing.files import make_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,10 @@ class Home:
         try:
             for folder in reversed([path, *path.parents]):
                 # Every folder of ours is ours alone; those above the root are made as anybody makes them.
-                folder.mkdir(mode=0o700 if folder.is_relative_to(self.root) else 0o777, exist_ok=True)
+                if folder.is_relative_to(self.root):
+                    make_folder(folder, mode=0o700, exist_ok=True)
+                else:
+                    folder.mkdir(exist_ok=True)
         except OSError as err:
             raise UnsupportedError(
                 f"cannot use the state directory: {err.strerror}: {path}", hint="set EXECUTOR_HOME to a folder of yours"

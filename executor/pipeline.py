@@ -43,6 +43,7 @@ from executor.trust import open_host_signer
 from executor.verdict import decision_wire
 from executor.workspace import lay_out
 from signing.errors import SigningError
+from signing.files import make_folder
 from signing.manifest import RECORD
 from signing.signer import Signer
 from signing.verify import Verified
@@ -176,7 +177,7 @@ class Run:
             self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
             folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
             log_folder = context.home.log / self._run_id
-            log_folder.mkdir(mode=0o700)
+            make_folder(log_folder, mode=0o700)
         except OSError as err:
             raise HostError(f"the host failed: {err.strerror or err}") from err
         with contextlib.ExitStack() as stack:

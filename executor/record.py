@@ -11,7 +11,7 @@ from typing import Any
 from executor.statements import chain_of
 from signing.chain import parent
 from signing.encoding import canonical_json, sha256_hex
-from signing.files import write_whole
+from signing.files import make_folder, write_whole
 from signing.manifest import ATTESTATIONS, BUNDLE_SUFFIX, RECORD, stage_path
 from signing.signer import Signer
 from signing.statement import PREDICATE_RECORD, Statement
@@ -46,7 +46,7 @@ def write_record(folder: Path, record: Mapping[str, Any], *, signer: Signer, now
     *bundles, last = signer.sign([*chain.values(), own], now=now)
     path = folder / RECORD
     write_whole(path, data, mode=_MODE)
-    (folder / ATTESTATIONS).mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder / ATTESTATIONS, mode=0o700, exist_ok=True)
     for stage, bundle in zip(chain, bundles, strict=True):
         write_whole(folder / stage_path(stage), bundle.to_bytes(), mode=_MODE)
     write_whole(folder / f"{RECORD}{BUNDLE_SUFFIX}", last.to_bytes(), mode=_MODE)

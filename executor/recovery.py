@@ -21,6 +21,7 @@ from executor.sandbox.engine import Engine
 from executor.sandbox.owner import sweep, this_process
 from executor.trust import open_host_signer
 from signing.errors import SigningError
+from signing.files import make_folder
 from signing.manifest import MANIFEST, RECORD
 
 _SETTLE_SECONDS = 60.0
@@ -113,7 +114,7 @@ def is_release(target: Path, manifest_sha256: str) -> bool:
 def _see_recorded(record: Mapping[str, Any], folder: Path, home: Home, *, now: Callable[[], datetime]) -> None:
     """Write a run's record, unless there is one that says the same."""
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder, mode=0o700, exist_ok=True)
         if is_recorded(folder) and json.loads((folder / RECORD).read_bytes())["status"] == record["status"]:
             return
         write_record(folder, record, signer=open_host_signer(home, now=now()), now=now())

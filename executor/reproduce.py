@@ -33,7 +33,7 @@ from executor.workspace import lay_out
 from policy.decision import denies
 from signing.chain import reference
 from signing.encoding import sha256_hex
-from signing.files import write_whole
+from signing.files import make_folder, write_whole
 from signing.layout import read_small
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, FILE_MODE, FOLDER_MODE, PLAN
 from signing.reproduction import reproductions_folder
@@ -200,7 +200,7 @@ def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | 
 
 def _run(stages: Stages, folder: Path) -> list[Artifact]:
     logs = folder / "logs"
-    logs.mkdir(mode=0o700)
+    make_folder(logs, mode=0o700)
     result, artifacts = stages.run_job(logs)
     outcome = result.outcome
     if outcome.kind is OutcomeKind.HOST_FAULT:
@@ -306,7 +306,7 @@ def _make_folder(release: Path) -> Path:
     """
     folder = reproductions_folder(release.absolute())
     try:
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        make_folder(folder, mode=FOLDER_MODE, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as err:

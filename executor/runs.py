@@ -8,6 +8,7 @@ comes after an executor that died knows what the run came to, and can write the 
 """
 
 import contextlib
+import errno
 import json
 import re
 import sqlite3
@@ -20,10 +21,12 @@ from typing import Any
 from executor.errors import HostError, RequestError, UnsupportedError
 from executor.exits import Exit
 from executor.sandbox.owner import Owner, parse_owner
+from signing.files import open_appending
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
 _RETRY_SECONDS = 0.02
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO)  # what another try may not meet
 _BROKEN = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 # What a retry of the same request could not change.
@@ -251,6 +254,7 @@ class Runs:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One connection and one transaction, on the disk when it is over."""
         try:
+            open_appending(self._path, mode=0o600).close()  # SQLite gives the files beside it the same mode
             with contextlib.closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
                 _write_ahead(db)
                 db.execute("PRAGMA synchronous = FULL")
@@ -262,6 +266,12 @@ class Runs:
                     db.execute("ROLLBACK")
                     raise
                 db.execute("COMMIT")
+        except OSError as err:
+            retry = err.errno in _PASSING
+            raise (HostError if retry else UnsupportedError)(
+                f"the state of runs cannot be used: {self._path}: {err.strerror}",
+                hint="" if retry else "make it writable, or set EXECUTOR_HOME to a folder of yours",
+            ) from err
         except sqlite3.Error as err:
             broken = getattr(err, "sqlite_errorname", "").startswith(_BROKEN)
             raise (UnsupportedError if broken else HostError)(

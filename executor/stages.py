@@ -25,6 +25,7 @@ from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, op
 from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
 from policy.decision import MODEL_FORMATS, Decision, decide, denies
+from signing.files import make_folder, open_appending
 from signing.layout import hash_file
 
 Named = tuple[Path, str]  # a file, and the sha256 in hex that it must have
@@ -107,7 +108,7 @@ class Stages:
             HostError: A host that the profile names has no address, or no container could be started.
         """
         plan, folder = self._plan, self._folder
-        (folder / "quarantine").mkdir(mode=0o755)
+        make_folder(folder / "quarantine", mode=0o755)
         quarantine = Quarantine(
             folder / "quarantine",
             declared={o.name: o.role for o in plan.outputs},
@@ -125,7 +126,7 @@ class Stages:
         with ExitStack() as stack:
             proxy = self._start_proxy(stack) if plan.egress else None
             logs = {
-                name: stack.enter_context((log_folder / f"{name}.log").open("ab", buffering=0))
+                name: stack.enter_context(open_appending(log_folder / f"{name}.log", mode=0o600))
                 for name in ("stdout", "stderr")
             }
 
@@ -237,7 +238,7 @@ class Stages:
             Cancelled: Somebody asked to stop.
         """
         folder, inputs = self._folder / "compared", {}
-        folder.mkdir(mode=0o755)
+        make_folder(folder, mode=0o755)
         for number, (name, pair) in enumerate(pairs.items()):
             for which, (source, sha256) in zip(("old", "new"), pair, strict=True):
                 copy = folder / f"{which}-{number}"

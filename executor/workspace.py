@@ -5,6 +5,7 @@ from pathlib import Path
 
 from executor.plan import LaunchPlan
 from executor.transfer.inputs import CodeTree, InputStore, lay_out_code
+from signing.files import make_folder
 
 
 def lay_out(
@@ -34,7 +35,7 @@ def lay_out(
         Cancelled: Somebody asked to stop.
     """
     for part in ("in", "plugins", "code"):
-        (folder / part).mkdir(mode=0o755)
+        make_folder(folder / part, mode=0o755)
     digests, left = dict(plan.inputs), plan.input_bytes
     for name, source in sorted(sources.items()):
         kept = store.take(

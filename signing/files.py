@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import time
+from io import FileIO
 from pathlib import Path
 
 NAMED_BYTES_MAX = 256 << 20
@@ -75,6 +76,48 @@ def _sweep(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()
+
+
+def make_folder(folder: Path, *, mode: int, parents: bool = False, exist_ok: bool = False) -> None:
+    """Make a folder.
+
+    Args:
+        folder: Where it shall be.
+        mode: Permission bits, whatever the umask is.
+        parents: Make those above it that are missing as well, in the same way.
+        exist_ok: Leave a folder that is there already as it is.
+
+    Raises:
+        OSError: It cannot be made, or something else is there.
+    """
+    if parents and not folder.parent.exists():
+        make_folder(folder.parent, mode=mode, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if not exist_ok or not folder.is_dir():
+            raise
+        return
+    folder.chmod(mode)
+
+
+def create(path: Path, data: bytes, *, mode: int) -> None:
+    """Write a small file that nobody reads before this returns, with these permission bits whatever the umask is.
+
+    Raises:
+        OSError: It cannot be written, or something is there already.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+
+
+def open_appending(path: Path, *, mode: int) -> FileIO:
+    """Open a file to append to it, unbuffered. One that is made has these permission bits, whatever the umask is."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, mode)
+    return FileIO(descriptor, "ab")
 
 
 def sync_folder(folder: Path) -> None:

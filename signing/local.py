@@ -41,7 +41,7 @@ from signing.epochs import (
 )
 from signing.errors import TrustDomainError, TrustRequestError
 from signing.evidence import Expectations
-from signing.files import staged_files, write_whole
+from signing.files import make_folder, staged_files, write_whole
 from signing.keys import is_encrypted, load_key, new_key, write_key
 from signing.log import CLOCK_HINT, DiskLog, Head
 from signing.note import checkpoint_text, signed_note
@@ -254,7 +254,7 @@ def open_or_create(folder: Path, *, now: datetime, passphrase: bytes | None = No
         TrustDomainError: The folder holds something else, or cannot be read.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700, parents=True, exist_ok=True)
         with _locked(folder, shared=False):  # two first runs at once must not make two domains
             if not (folder / DOMAIN_FILE).exists():
                 _create(folder, now, passphrase)
@@ -288,7 +288,7 @@ def _create(folder: Path, now: datetime, passphrase: bytes | None) -> None:
 
 def _make_epoch(folder: Path, domain_id: str, epoch: Epoch, *, passphrase: bytes | None) -> None:
     place = epoch_folder(folder, epoch.number)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(place, mode=0o700, parents=True, exist_ok=True)
     keys = {name: new_key() for name in _KEYS}
     for name, key in keys.items():
         write_key(place / f"{name}.key", key, passphrase=passphrase)
@@ -332,6 +332,7 @@ def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
     try:
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            os.fchmod(descriptor, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield
         finally:

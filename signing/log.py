@@ -22,7 +22,7 @@ from signing import merkle
 from signing.ecdsa import PublicKey, verify_signature
 from signing.encoding import canonical_json, decode_base64, encode_base64
 from signing.errors import TrustDomainError
-from signing.files import write_whole
+from signing.files import make_folder, write_whole
 from signing.note import Checkpoint, parse_checkpoint
 
 CLOCK_HINT = "set the clock right; if it was wrong when the entry was made, `executor trust revoke` from that entry on"
@@ -72,7 +72,7 @@ class DiskLog:
 
     def create(self, *, sign_head: Callable[[Head], str]) -> None:
         """Start an empty log, in place of what may lie there."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder, mode=0o700, parents=True, exist_ok=True)
         for name in ("entries", "tree"):
             write_whole(self._folder / name, b"", mode=0o600)
         empty = Head(size=0, root=merkle.root_hash(merkle.reader([]), 0))

@@ -9,7 +9,7 @@ from typing import Any
 from signing.choice import CHOICE, CHOICE_SCHEMA, PUBLIC_KEY, TRUST_CONFIG, damaged, read_choice
 from signing.encoding import canonical_json
 from signing.errors import TrustDomainError, TrustRequestError
-from signing.files import write_whole
+from signing.files import make_folder, write_whole
 from signing.key import KeySigner
 from signing.keys import load_key, new_key, public_pem, write_key
 from signing.local import open_or_create
@@ -104,7 +104,7 @@ def _writing(folder: Path) -> Iterator[None]:
         TrustDomainError: It cannot be written to.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700, parents=True, exist_ok=True)
         yield
     except OSError as err:
         raise TrustDomainError(f"cannot write to the trust folder: {folder}: {err.strerror}") from err

@@ -16,6 +16,7 @@ from executor.sandbox.outcome import OutcomeKind
 from executor.sandbox.owner import claim_run_folder
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Stages
+from signing.files import create, make_folder
 
 _MIB = 1 << 20
 _LIMITS = {
@@ -60,8 +61,8 @@ def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: C
     folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
     try:
         for name in ("in", "code", "log"):
-            (folder / name).mkdir(mode=0o755)
-        (folder / "code/main.py").write_text(attempt.script)
+            make_folder(folder / name, mode=0o755)
+        create(folder / "code/main.py", attempt.script.encode(), mode=0o444)
         stages = Stages(plan, image_id=image_id, run_id=run_id, folder=folder, context=context, events=Events(run_id))
         result, artifacts = stages.run_job(folder / "log")
         if result.outcome.kind is not OutcomeKind.SUCCEEDED:

@@ -28,6 +28,7 @@ from executor.reaper import Reaper
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine import Engine
+from signing.files import open_appending
 
 _ASK_SECONDS = 10.0
 _READY_SECONDS_MAX = 300.0  # from one container to the next: how long all take depends on how many they are
@@ -115,7 +116,7 @@ def _spawn(args: argparse.Namespace, home: Home) -> dict[str, Any]:
     command += ["--size", str(args.size), "--lease-seconds", str(args.lease_seconds)]
     command += [str(job.absolute()) for job in args.jobs]
     log = home.log / "pool.log"
-    with log.open("ab") as file:
+    with open_appending(log, mode=0o600) as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
     most, deadline = 0, time.monotonic() + _READY_SECONDS_MAX
     status: dict[str, Any] | None = None
@@ -134,7 +135,9 @@ def _spawn(args: argparse.Namespace, home: Home) -> dict[str, Any]:
                 raise HostError(f"the pool could not start a container: {error}", hint=f"see {log}")
         time.sleep(_TICK_SECONDS)
     _stop(home)
-    raise HostError(f"no container became ready within {_READY_SECONDS_MAX:g} s", hint=f"see {log}")
+    raise HostError(
+        f"no more than {most} containers became ready, none within {_READY_SECONDS_MAX:g} s", hint=f"see {log}"
+    )
 
 
 def _stop(home: Home) -> dict[str, Any]:
@@ -147,7 +150,10 @@ def _stop(home: Home) -> dict[str, Any]:
                 return _STOPPED
         except RequestError:
             time.sleep(_TICK_SECONDS)
-    raise HostError("the pool was told to stop and has not", hint="see its log, log/pool.log in the state directory")
+    raise HostError(
+        f"the pool was told to stop and has not within {_STOP_SECONDS_MAX:g} s",
+        hint="see its log, log/pool.log in the state directory",
+    )
 
 
 def _serve(args: argparse.Namespace, home: Home, plans: list[LaunchPlan]) -> dict[str, Any]:
@@ -193,7 +199,7 @@ def _lock(home: Home) -> Iterator[None]:
     Raises:
         RequestError: Another one does.
     """
-    with (home.pool / "lock").open("w") as file:
+    with open_appending(home.pool / "lock", mode=0o600) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

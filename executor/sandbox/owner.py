@@ -17,6 +17,7 @@ from pathlib import Path
 from executor.errors import HostError
 from executor.home import Home
 from executor.sandbox.engine import Engine, OwnedContainer
+from signing.files import create, make_folder
 
 LABEL_OWNER = "sealed-executor.owner"
 LABEL_RUN = "sealed-executor.run"
@@ -91,14 +92,14 @@ def home_label(home: Home) -> str:
 def claim_run_folder(home: Home, run_id: str, *, wall_seconds: float) -> Path:
     """Make the folder of a run, with its owner in it."""
     folder = home.runs / run_id
-    folder.mkdir(mode=0o700)
-    (folder / "owner").write_text(str(this_process(deadline=time.time() + wall_seconds)))
+    make_folder(folder, mode=0o700)
+    create(folder / "owner", str(this_process(deadline=time.time() + wall_seconds)).encode(), mode=0o600)
     return folder
 
 
 def note_staging(run_folder: Path, staging: Path) -> None:
     """Write down where a release is being staged, before it is, so that a sweep can find it."""
-    (run_folder / _STAGING_NOTE).write_text(str(staging))
+    create(run_folder / _STAGING_NOTE, os.fsencode(staging), mode=0o600)
 
 
 def sweep(engine: Engine | None, home: Home) -> list[str]:
@@ -131,6 +132,7 @@ def hand_over(folder: Path, owner: Owner) -> None:
     """Make somebody else the owner of a run folder and of its container. Labels cannot change, so the folder counts."""
     staged = f"{folder}/owner.new"
     with open(staged, "wb", buffering=0) as file:  # noqa: PTH123 - on the way of every warm job, where a Path costs
+        os.fchmod(file.fileno(), 0o600)
         file.write(str(owner).encode())
     os.replace(staged, f"{folder}/owner")
 
@@ -150,7 +152,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 def _remove_staging(run_folder: Path) -> list[str]:
     try:
-        staging = Path((run_folder / _STAGING_NOTE).read_text())
+        staging = Path(os.fsdecode((run_folder / _STAGING_NOTE).read_bytes()))
     except OSError:
         return []
     # The note is ours, yet it names a folder elsewhere: take nothing that does not look like a staging folder.

@@ -21,6 +21,7 @@ from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, hos
 from executor.sandbox.engine import Engine
 from executor.sandbox.sockets import address_in
 from executor.transfer.frames import FrameDecoder, Message, encode_message
+from signing.files import make_folder
 
 PROTOCOL = 4
 CHANNELS = (b"S", b"C", b"O", b"E")
@@ -105,7 +106,7 @@ class OwnLease:
 def make_folders(folder: Path) -> None:
     """Make the folders that the container will see. Their parent is ours alone."""
     for name, _ in MOUNTS:
-        (folder / name).mkdir(mode=0o755, parents=True)
+        make_folder(folder / name, mode=0o755, parents=True)
 
 
 def open_slot(

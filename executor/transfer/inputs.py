@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from executor.canonical import digest_of
 from executor.errors import Cancelled, HostError, RequestError
-from signing.files import write_whole
+from signing.files import create, make_folder, write_whole
 
 _CHUNK = 1 << 20
 _ELF = b"\x7fELF"
@@ -63,7 +63,7 @@ def keep_code(root: Path, tree: CodeTree) -> None:
     """Keep a code tree in the store, by its digest, for whoever runs its plan again."""
     path = root / "code" / tree.sha256
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent, mode=0o700, parents=True, exist_ok=True)
         files = [[name, base64.b64encode(data).decode()] for name, data in tree.files]
         write_whole(path, json.dumps(files).encode(), mode=0o600)
 
@@ -83,11 +83,9 @@ def lay_out_code(tree: CodeTree, folder: Path) -> None:
     """Write a code tree into an empty folder, readable by every user."""
     for name, data in tree.files:
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        target.chmod(0o444)
-    for directory in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
-        directory.chmod(0o755)
+        make_folder(target.parent, mode=0o755, parents=True, exist_ok=True)
+        create(target, data, mode=0o444)
+    folder.chmod(0o755)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -95,7 +93,7 @@ def link_tree(source: Path, target: Path) -> None:
     for path in sorted(source.rglob("*")):
         copy = target / path.relative_to(source)
         if path.is_dir():
-            copy.mkdir(mode=0o755, exist_ok=True)
+            make_folder(copy, mode=0o755, exist_ok=True)
         else:
             copy.hardlink_to(path)
 
@@ -152,7 +150,7 @@ class InputStore:
                 digest than the job names.
         """
         target = self.path_of(sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, mode=0o700, parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=scratch)
         try:
             with os.fdopen(fd, "wb") as out:

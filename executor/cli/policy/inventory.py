@@ -27,6 +27,7 @@ from executor.transfer.quarantine import Artifact
 from policy.decision import check_static
 from policy.inspection import ArtifactInventory
 from policy.model import Policy
+from signing.files import make_folder
 
 SCHEMA = "executor.policy-inventory/v1"
 
@@ -44,7 +45,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
     try:
         artifacts = _take(args.files, folder / "quarantine")
-        (folder / "plugins").mkdir(mode=0o755)
+        make_folder(folder / "plugins", mode=0o755)
         stages = Stages(
             plan, image_id=admitted.image_id, run_id=run_id, folder=folder, context=context, events=Events(run_id)
         )
@@ -74,7 +75,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 def _take(files: list[Path], quarantine: Path) -> list[Artifact]:
     """Copy the files to where an inspection reads, under numbers."""
-    quarantine.mkdir(mode=0o755)
+    make_folder(quarantine, mode=0o755)
     if len({path.name for path in files}) != len(files):
         raise RequestError("two of the files have one name")
     artifacts = []
