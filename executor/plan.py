@@ -69,7 +69,7 @@ class LaunchPlan:
         inspection: The sealed container of each inspection, which never has a way out.
         egress: The job's way out, or None.
         wall_seconds: Limit on the job.
-        idle_seconds: Limit on how long the job may neither say nor compute anything.
+        idle_seconds: Limit on how long the job may send nothing and use less than 1 % of a core.
         input_bytes: Limit on all inputs together.
         inspection_wall_seconds: Limit on each inspection.
         output_bytes: Limit on all outputs together.

@@ -59,10 +59,11 @@ class UsageFiles:
 
 
 def find_usage_files(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> UsageFiles | None:
-    """Find the counters of a container; None where this process cannot see them.
+    """Find the counters of a container; None where this process cannot see them, its CPU time at the least.
 
     A process number that the engine gives means another process, or none, where the executor is in a pid namespace of
-    its own. So the process must be in a cgroup that carries the container's ID.
+    its own. So the process must be in a cgroup that carries the container's ID. Where the executor is in a cgroup
+    namespace of its own, the cgroup has a name and no files.
 
     Args:
         pid: Process 1 of the container, as the host numbers it.
@@ -74,7 +75,7 @@ def find_usage_files(pid: int, *, container: str, proc: Path = Path("/proc"), ro
     if groups is None:
         return None
     v2 = "" in groups
-    return UsageFiles(
+    files = UsageFiles(
         memory_peak=_file(groups, "memory", "memory.peak" if v2 else "memory.max_usage_in_bytes"),
         memory_events=_file(groups, "memory", "memory.events" if v2 else "memory.oom_control"),
         pids_peak=_file(groups, "pids", "pids.peak"),
@@ -83,6 +84,7 @@ def find_usage_files(pid: int, *, container: str, proc: Path = Path("/proc"), ro
         cpu_unit=1e6 if v2 else 1e9,
         process_1=str(proc / str(pid) / "schedstat"),
     )
+    return files if read_cpu_seconds(files) is not None else None
 
 
 def read_usage(files: UsageFiles) -> Usage:
@@ -163,12 +165,13 @@ def find_seal_files(pid: int, *, container: str, proc: Path = Path("/proc"), roo
     if groups is None:
         return None
     limits = [("", name) for name in _LIMITS_V2] if "" in groups else _LIMITS_V1
-    return SealFiles(
+    files = SealFiles(
         stat=str(proc / str(pid) / "stat"),
         devices=str(proc / str(pid) / "net/dev"),
         processes=_file(groups, "pids", "cgroup.procs"),
         limits=tuple((name, _file(groups, part, name)) for part, name in limits),
     )
+    return files if os.access(files.processes, os.R_OK) else None
 
 
 def read_seal(files: SealFiles) -> Seal | None:

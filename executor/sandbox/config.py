@@ -78,6 +78,11 @@ class SandboxConfig:
     seccomp: Seccomp
 
     @property
+    def has_guest_kernel(self) -> bool:
+        """Whether the host's kernel sees of the container's processes only the sandbox around them (gVisor)."""
+        return self.runtime == "runsc"
+
+    @property
     def threads(self) -> int:
         """CPU threads that the CPU limit is good for."""
         return max(1, int(self.cpus))

@@ -24,7 +24,7 @@ from executor.sandbox.config import ContainerRequest, create_body, inert_body
 from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
 
 _LOOK_SECONDS = 15.0  # inspect and list: milliseconds where all is well
-_COUNTERS_SECONDS = 2.0  # a session reads no output meanwhile
+_COUNTERS_SECONDS = 5.0
 _CHANGE_SECONDS = 60.0  # create, start and remove
 _KILL_SECONDS = 10.0
 _LOAD_SECONDS = 1800.0

@@ -204,7 +204,11 @@ def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
         case Stop.WALL:
             return OutcomeKind.TIMED_OUT, f"the job ran longer than its wall limit{detail}", stop.value
         case Stop.IDLE:
-            return OutcomeKind.TIMED_OUT, f"the job neither said nor computed anything{detail}", stop.value
+            return (
+                OutcomeKind.TIMED_OUT,
+                f"the job was idle{detail}: it sent nothing and used less than 1 % of a core",
+                stop.value,
+            )
         case Stop.CANCELLED:
             return OutcomeKind.CANCELLED, "the run was cancelled", None
         case Stop.PROTOCOL:

@@ -29,9 +29,10 @@ _END_SECONDS_MAX = 15.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 18
 _CPU_GRACE_SECONDS = 10
-# The temporary file system is measured only while the job computes: what waits is not woken for it.
+# The temporary file system is measured after so many seconds in which the job computed for so long: what waits uses
+# less, and is not woken for it.
 _SAMPLE_SECONDS = 2.0
-_SAMPLE_CPU_SECONDS = 0.02  # of the job's since the last one: more than a sample itself takes, where that is counted
+_SAMPLE_CPU_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +110,11 @@ class Session:
         self._intake = Intake(quarantine, listener, log_bytes_max=limits.log_bytes)
         self._stop: tuple[Stop, str] | None = None
         self._usage = Usage()
-        runtime = slot.request.config.runtime
         self._clock = clock
-        self._counters = Counters(engine, slot.container, slot.pid, runtime=runtime, clock=clock)
-        self._idle = IdleClock(clock(), limit_seconds=limits.idle_seconds, cpus=slot.request.config.cpus)
-        self._sampled: tuple[float, float] | None = None  # when /tmp was last measured, and at which CPU time
+        config = slot.request.config
+        self._counters = Counters(engine, slot.container, slot.pid, guest_kernel=config.has_guest_kernel, clock=clock)
+        self._idle = IdleClock(clock(), limit_seconds=limits.idle_seconds, cpus=config.cpus)
+        self._window: Reading | None = None  # from where it is counted whether to measure the temporary file system
         self._first: float | None = None
 
     def run(self, launch: dict[str, Any]) -> RunResult:
@@ -131,7 +132,7 @@ class Session:
             stack.callback(end_quietly, self._slot.lease)
             stack.callback(self._slot.shut)
             began = clock()
-            self._idle.note_sign(began)
+            self._idle.record_sign(began)
             self._launch(launch)
             self._serve(began)
             seconds["run"], ended = clock() - began, clock()
@@ -193,7 +194,7 @@ class Session:
                     self._stop = (Stop.WALL, f" of {self._limits.wall_seconds:g} s")
                     break
                 if now >= next_look:
-                    self._look()
+                    self._look(selector)
                     next_look = now + _TICK_SECONDS
                 for key, _ in selector.select(min(next_look, deadline) - now):
                     if not self._read(self._slot.channels[key.data], key.data):
@@ -201,7 +202,7 @@ class Session:
                 if self._intake.job_exit is not None and not self._more_to_read(selector):
                     return
 
-    def _look(self) -> None:
+    def _look(self, selector: selectors.BaseSelector) -> None:
         """Check what no channel tells: a request to stop, the kernel's counters, and whether the job does anything."""
         self._intake.flush()
         if self._cancelled():
@@ -210,25 +211,25 @@ class Session:
         reading = self._counters.read()
         if reading is None:
             return
-        self._note_usage(reading)
+        self._usage = reading.usage
         if reading.job_cpu_seconds is not None:
-            if self._idle.is_over(reading.at, reading.job_cpu_seconds):
+            self._idle.record_cpu(reading.at, reading.job_cpu_seconds)
+            self._sample_tmp(reading, reading.job_cpu_seconds)
+            if self._idle.is_over and not selector.select(0):  # what waits to be read is a sign of life
                 self._stop = (Stop.IDLE, f" for {self._limits.idle_seconds:g} s")
-            self._sample_tmp(reading.at, reading.job_cpu_seconds)
         if self._usage.pids_refused and self._intake.job_exit is None:
             self._stop = (Stop.PIDS, f" of {self._slot.request.config.pids}")
 
-    def _sample_tmp(self, now: float, cpu_seconds: float) -> None:
-        """Have process 1 measure the temporary file system, where the job may have written since the last time."""
-        at, used = self._sampled = self._sampled or (now, cpu_seconds)
-        if now - at >= _SAMPLE_SECONDS and cpu_seconds - used >= _SAMPLE_CPU_SECONDS:
-            self._sampled = (now, cpu_seconds)
-            with contextlib.suppress(OSError):  # process 1 has gone, or does not read: the end says why
-                self._slot.channels[b"S"].send(encode_message({"type": "sample"}))
-
-    def _note_usage(self, reading: Reading | None) -> None:
-        if reading is not None:
-            self._usage = reading.usage
+    def _sample_tmp(self, reading: Reading, cpu_seconds: float) -> None:
+        """Have process 1 measure the temporary file system after some seconds in which the job computed."""
+        window = self._window
+        if window is None or window.job_cpu_seconds is None:
+            self._window = reading
+        elif reading.at - window.at >= _SAMPLE_SECONDS:
+            self._window = reading
+            if cpu_seconds - window.job_cpu_seconds >= _SAMPLE_CPU_SECONDS:
+                with contextlib.suppress(OSError):  # process 1 has gone, or does not read: the end says why
+                    self._slot.channels[b"S"].send(encode_message({"type": "sample"}))
 
     def _more_to_read(self, selector: selectors.BaseSelector) -> bool:
         """After the job's end its own channels hold at most what the kernel still buffers."""
@@ -245,7 +246,7 @@ class Session:
         if not data:
             return False
         now = self._clock()
-        self._idle.note_sign(now)
+        self._idle.record_sign(now)
         try:
             self._intake.take(channel, data)
         except LimitExceededError as err:
@@ -255,7 +256,8 @@ class Session:
         if self._first is None and self._intake.frames:
             self._first = now
         if channel == b"S" and self._intake.job_exit is not None:
-            self._note_usage(self._counters.read(last=True))  # while process 1 still lives, and with it the cgroup
+            last = self._counters.read(last=True)  # while process 1 still lives, and with it the cgroup
+            self._usage = last.usage if last is not None else self._usage
         return True
 
     def _end(self) -> tuple[int | None, bool]:

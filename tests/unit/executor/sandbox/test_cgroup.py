@@ -81,15 +81,31 @@ def test_the_counters_of_another_container_or_of_no_process_are_not_taken(tmp_pa
         assert find_seal_files(pid, container=ID, proc=tmp_path / "proc", root=tmp_path / "cg") is None
 
 
+def test_a_cgroup_that_has_a_name_and_no_files_is_not_seen(tmp_path: Path) -> None:
+    """As in a cgroup namespace of its own."""
+    write(tmp_path / "proc", {"7/cgroup": "0::/../docker-c0ffee.scope\n"})
+    write(tmp_path / "cg", {"cgroup.controllers": "cpu memory pids\n"})
+    assert find_usage_files(7, container=ID, proc=tmp_path / "proc", root=tmp_path / "cg") is None
+    assert find_seal_files(7, container=ID, proc=tmp_path / "proc", root=tmp_path / "cg") is None
+
+
+def counted(root: Path, **more: str) -> UsageFiles:
+    write(
+        root / "proc", {"7/cgroup": "4:cpuacct:/docker/c0ffee\n"} | {f"7/{name}": text for name, text in more.items()}
+    )
+    write(root / "cg", {"cpuacct/docker/c0ffee/cpuacct.usage": "1\n"})
+    return usage_files(root)
+
+
 def test_counters_that_are_gone_are_not_made_up(tmp_path: Path) -> None:
-    write(tmp_path / "proc", {"7/cgroup": "4:memory:/docker/c0ffee\n"})
-    assert read_usage(usage_files(tmp_path)) == Usage()
-    assert read_process_1_seconds(usage_files(tmp_path)) is None
+    files = counted(tmp_path)
+    (tmp_path / "cg/cpuacct/docker/c0ffee/cpuacct.usage").unlink()
+    assert read_usage(files) == Usage()
+    assert read_process_1_seconds(files) is None
 
 
 def test_the_time_of_process_1_is_read_apart(tmp_path: Path) -> None:
-    write(tmp_path / "proc", {"7/cgroup": "4:memory:/docker/c0ffee\n", "7/schedstat": "72762480 15433860 80\n"})
-    assert read_process_1_seconds(usage_files(tmp_path)) == 0.07276248
+    assert read_process_1_seconds(counted(tmp_path, schedstat="72762480 15433860 80\n")) == 0.07276248
 
 
 CONTROLLERS = ("pids", "cpu,cpuacct", "memory", "freezer", "devices")
@@ -156,9 +172,8 @@ def test_a_container_whose_threads_end_while_they_are_looked_at_is_not_asleep(tm
     assert not is_asleep(seal_files(tmp_path), proc=tmp_path / "proc")
 
 
-def test_cpu_time_is_read_in_version_1_and_not_made_up(tmp_path: Path) -> None:
+def test_cpu_time_is_read_in_version_1(tmp_path: Path) -> None:
     seal_v1(tmp_path)
-    assert read_cpu_seconds(usage_files(tmp_path)) is None
     write(tmp_path / "cg", {"cpuacct/docker/c0ffee/cpuacct.usage": "1500000000\n"})
     assert read_cpu_seconds(usage_files(tmp_path)) == 1.5
 
