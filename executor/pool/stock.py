@@ -33,11 +33,15 @@ from executor.sandbox.slot import Slot
 
 # Of the CPU time that process 1 took to start, which the machine's speed is in. A container that waits uses nothing
 # (runc, 2026-11: no thread ran in ten seconds, no CPU time in an hour); a program in it is an interpreter that starts,
-# and takes a sixth at the least.
+# and takes a quarter at the least.
 _WAKING_SHARE = 1 / 16
 _WAKING_SECONDS = 0.005  # where process 1 cannot be told apart
-# gVisor's own threads, which the container is charged for, use 0.2 % of a core (2026-11).
-_GVISOR_SHARE = 0.02
+_WAKING_SECONDS_MAX = 0.02
+# gVisor's own threads never rest, and the container is charged for them: 0.2 % of a core (2026-11). How much it is on
+# this machine is measured when a container is ready.
+_GVISOR_SHARE_TIMES = 4
+_GVISOR_SHARE_MIN, _GVISOR_SHARE_MAX = 0.005, 0.02
+_GVISOR_SECONDS = 1.0
 _SETTLE_SECONDS_MAX = 10.0  # for the last thread to fall asleep after the container has said that it is ready
 _SETTLE_STEP_SECONDS = 0.005
 
@@ -70,21 +74,23 @@ class Waiting:
         slot: The slot.
         since: When it became ready, on the monotonic clock.
         files: Where the kernel says what it is held to; None where this process cannot see that.
-        usage_files: Where the kernel says what it uses; None likewise.
-        waking_seconds: CPU time that waking alone may take between two looks.
-        looked_at: When its CPU time was last read, on the monotonic clock.
-        cpu_seconds: CPU time that it had used by then, or None where the kernel does not say.
+        usage_files: Where the kernel says what it uses; None likewise, and then the engine is asked.
         seal: What it was held to when it became ready, or None.
+        cpu_seconds: CPU time that it had used when it became ready, or None where nobody counts.
+        waking_seconds: CPU time that waking alone may take.
+        share: What share of a core its own threads may use beside; 0 but for gVisor.
+        looked_at: Of a container with such threads, when it was last seen to have used no more than that.
     """
 
     slot: Slot
     since: float
     files: SealFiles | None
     usage_files: UsageFiles | None
-    waking_seconds: float
-    looked_at: float
-    cpu_seconds: float | None
     seal: Seal | None
+    cpu_seconds: float | None
+    waking_seconds: float
+    share: float
+    looked_at: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,11 +119,14 @@ class Shelf:
         return self.pool_class.size - len(self.waiting) - self.starting
 
 
-def record_ready(slot: Slot) -> Waiting:
+def record_ready(engine: Engine, slot: Slot) -> Waiting:
     """Record what a slot has used, and what it is held to, once all its threads wait."""
     files = find_seal_files(slot.pid, container=slot.container)
     usage_files = find_usage_files(slot.pid, container=slot.container)
-    if files is not None and not _has_guest_kernel(slot):
+    guest_kernel, share = slot.request.config.has_guest_kernel, 0.0
+    if guest_kernel:
+        share = _guest_share(engine, slot, usage_files)
+    elif files is not None:
         _wait_until_asleep(files)
     now = time.monotonic()
     return Waiting(
@@ -125,16 +134,12 @@ def record_ready(slot: Slot) -> Waiting:
         since=now,
         files=files,
         usage_files=usage_files,
-        waking_seconds=_waking_seconds(slot, usage_files),
-        looked_at=now,
-        cpu_seconds=read_cpu_seconds(usage_files) if usage_files else None,
         seal=read_seal(files) if files else None,
+        cpu_seconds=_cpu_seconds(engine, slot, usage_files),
+        waking_seconds=_waking_seconds(None if guest_kernel else usage_files),
+        share=share,
+        looked_at=now,
     )
-
-
-def _has_guest_kernel(slot: Slot) -> bool:
-    """Whether the host's kernel sees nothing of the container's processes but the sandbox around them."""
-    return slot.request.config.runtime == "runsc"
 
 
 def _wait_until_asleep(files: SealFiles) -> None:
@@ -144,13 +149,31 @@ def _wait_until_asleep(files: SealFiles) -> None:
         time.sleep(_SETTLE_STEP_SECONDS)
 
 
-def _waking_seconds(slot: Slot, files: UsageFiles | None) -> float:
-    start = read_process_1_seconds(files) if files and not _has_guest_kernel(slot) else None
-    return start * _WAKING_SHARE if start else _WAKING_SECONDS
+def _cpu_seconds(engine: Engine, slot: Slot, files: UsageFiles | None) -> float | None:
+    if files is not None:
+        return read_cpu_seconds(files)
+    try:
+        return engine.usage(slot.container).cpu_seconds
+    except HostError:
+        return None
+
+
+def _guest_share(engine: Engine, slot: Slot, files: UsageFiles | None) -> float:
+    """Measure what share of a core the threads of a guest kernel use on this machine, and allow some times as much."""
+    before, began = _cpu_seconds(engine, slot, files), time.monotonic()
+    time.sleep(_GVISOR_SECONDS)
+    after, passed = _cpu_seconds(engine, slot, files), time.monotonic() - began
+    seen = (after - before) / passed if before is not None and after is not None else 0.0
+    return min(max(_GVISOR_SHARE_TIMES * seen, _GVISOR_SHARE_MIN), _GVISOR_SHARE_MAX)
+
+
+def _waking_seconds(files: UsageFiles | None) -> float:
+    start = read_process_1_seconds(files) if files else None
+    return min(start * _WAKING_SHARE, _WAKING_SECONDS_MAX) if start else _WAKING_SECONDS
 
 
 def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float, ask_engine: bool) -> str | None:
-    """Return why a slot must not be given away any more, or None.
+    """Return why a slot must not be given away any more, or None. What a guest kernel has used counts from here on.
 
     Args:
         engine: Where it runs.
@@ -171,7 +194,7 @@ def find_fault(engine: Engine, waiting: Waiting, *, lease_seconds: float, ask_en
         poll.register(stream, select.POLLIN | select.POLLRDHUP)
     if poll.poll(0):
         return "channels"
-    if fault := _seal_fault(waiting) or _cpu_fault(waiting):
+    if fault := _seal_fault(waiting) or _cpu_fault(engine, waiting):
         return fault
     return _engine_fault(engine, slot) if ask_engine or waiting.seal is None else None
 
@@ -205,7 +228,7 @@ def _seal_fault(waiting: Waiting) -> str | None:
     if now.interfaces != then.interfaces:
         return "interfaces"
     # gVisor's own processes come and go; what runs in it the host's kernel does not see.
-    if now.processes != then.processes and not _has_guest_kernel(waiting.slot):
+    if now.processes != then.processes and not waiting.slot.request.config.has_guest_kernel:
         return "processes"
     return None
 
@@ -215,14 +238,14 @@ def _holds_something(slot: Slot, name: str) -> bool:
         return next(entries, None) is not None
 
 
-def _cpu_fault(waiting: Waiting) -> str | None:
-    """Return a fault where something ran since the last look; record this one where nothing did."""
-    now = time.monotonic()
-    used = read_cpu_seconds(waiting.usage_files) if waiting.usage_files else None
+def _cpu_fault(engine: Engine, waiting: Waiting) -> str | None:
+    """Return a fault where something ran since the container was ready; of a guest kernel, since the last look."""
+    now, used = time.monotonic(), _cpu_seconds(engine, waiting.slot, waiting.usage_files)
     if waiting.cpu_seconds is None:
-        return None if used is None else "cpu"  # a kernel that counts has counted from the start
-    share = _GVISOR_SHARE if _has_guest_kernel(waiting.slot) else 0.0
-    if used is None or used - waiting.cpu_seconds > waiting.waking_seconds + share * (now - waiting.looked_at):
+        return None if used is None else "cpu"  # who counts has counted from the start
+    allowed = waiting.waking_seconds + waiting.share * (now - waiting.looked_at)
+    if used is None or used - waiting.cpu_seconds > allowed:
         return "cpu"
-    waiting.looked_at, waiting.cpu_seconds = now, used
+    if waiting.share:
+        waiting.looked_at, waiting.cpu_seconds = now, used
     return None

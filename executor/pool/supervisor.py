@@ -295,7 +295,7 @@ class Pool:
 
     def _start_one(self, shelf: Shelf) -> None:
         try:
-            waiting = record_ready(self._open(shelf.pool_class))
+            waiting = record_ready(self._engine, self._open(shelf.pool_class))
         except (ExecutorError, OSError) as err:
             with self._lock:
                 shelf.starting -= 1

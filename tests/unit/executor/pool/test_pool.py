@@ -428,6 +428,7 @@ def test_a_job_that_ends_while_the_pool_stops_removes_its_own_container(bench: B
         (0.08, 0.006, False),
         (0.32, 0.019, True),  # a machine that takes four times as long for everything
         (0.32, 0.021, False),
+        (9.0, 0.021, False),  # whatever the machine: no more than a program takes
         (None, 0.004, True),
         (None, 0.006, False),
         (0.08, None, False),
