@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +19,7 @@ from executor import prepare as prepare_module
 from executor.battery.attempts import ATTEMPTS, Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.egress import proxy as proxy_module
+from executor.egress.proxy import Traffic
 from executor.egress.squid import configuration
 from executor.errors import ImageMismatchError, UnsupportedError
 from executor.home import open_home
@@ -376,7 +377,9 @@ def test_a_job_cannot_shout_its_denials_down(runner: Runner, gateway: str, upstr
 
 
 @pytest.mark.parametrize("retries", [False, True])
-def test_a_proxy_that_is_killed_is_the_hosts_fault(runner: Runner, gateway: str, upstream: int, retries: bool) -> None:
+def test_a_proxy_that_is_killed_is_the_hosts_fault(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, gateway: str, upstream: int, retries: bool
+) -> None:
     """A job that bears it goes on, and its counts are not complete; one that fails of it has not failed by itself."""
     runner.use((HOST, upstream, gateway))
     ways = {
@@ -391,11 +394,19 @@ def test_a_proxy_that_is_killed_is_the_hosts_fault(runner: Runner, gateway: str,
         for _ in range(600):
             time.sleep(0.1)
             if any(event["event"] == "progress" for event in runner.events):  # the first request has been denied
-                time.sleep(5)  # and is reported within a second or two
+                assert reported.wait(300)
                 (name,) = [name for name in containers().split() if name.endswith("-egress")]
                 engine.kill(name)
                 return
 
+    def parse_traffic(message: Mapping[str, Any]) -> Traffic:
+        traffic = original(message)
+        if traffic.denied:
+            reported.set()
+        return traffic
+
+    original, reported = proxy_module.parse_traffic, threading.Event()
+    monkeypatch.setattr(proxy_module, "parse_traffic", parse_traffic)
     killer = threading.Thread(target=kill)
     killer.start()
     result = runner.execute(job)

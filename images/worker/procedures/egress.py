@@ -106,7 +106,7 @@ async def _serve(job: Job) -> None:
     send_json(job.control, tally.to_wire())
     server.close()
     relay.end()
-    await _settle(tally)
+    await _settle(tally, reading)
     with contextlib.suppress(ProcessLookupError):
         squid.send_signal(signal.SIGTERM)
     await asyncio.wait([reading], timeout=_END_SECONDS)
@@ -114,6 +114,8 @@ async def _serve(job: Job) -> None:
     if died:
         sys.stdout.flush()
         os._exit(1)  # the thread that waits for the host's word would hold up an ordinary end
+    if not tally.is_last.is_set():  # then the counts are not complete, and must not pass for it
+        raise RuntimeError("squid did not come to the last request")
 
 
 async def _wait_until_up(squid: asyncio.subprocess.Process) -> None:
@@ -155,7 +157,7 @@ async def _report(job: Job, tally: Tally) -> None:
             last = now
 
 
-async def _settle(tally: Tally) -> None:
+async def _settle(tally: Tally, reading: asyncio.Task[None]) -> None:
     """Wait until squid has logged what came before: a request of our own goes the same way, and comes last."""
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_SETTLE_SECONDS_MAX):
@@ -164,4 +166,6 @@ async def _settle(tally: Tally) -> None:
                 writer.write(
                     f"GET http://{tally.last}/ HTTP/1.1\r\nHost: {tally.last}\r\nConnection: close\r\n\r\n".encode()
                 )
-                await tally.is_last.wait()
+                last = asyncio.create_task(tally.is_last.wait())
+                await asyncio.wait([last, reading], return_when=asyncio.FIRST_COMPLETED)
+                last.cancel()

@@ -1,21 +1,21 @@
 """Kind `inventory`: list statically what the quarantined artifacts hold. Runs in a clean container, without torch.
 
 Each artifact is looked at in a process of its own, whose memory, CPU time and report the kernel and this one bound: an
-artifact that is made to be slow or large denies itself alone.
+artifact that is made to be slow or large denies itself alone. Many of them can use up the inspection's wall limit,
+which denies all.
 """
 
 import json
-import math
 import mmap
 import os
 import resource
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from worker.bounds import Bounds, bounds_after
 from worker.environment import environment
 from worker.inventory import Inventory, sniff
 from worker.inventory.arrays import npy_inventory, npz_inventory
@@ -31,11 +31,6 @@ from worker.inventory.tables import arrow_inventory, parquet_inventory
 from worker.inventory.torchscript import inventory as torchscript_inventory
 from worker.job import Job
 
-CPU_SECONDS_MIN, CPU_SECONDS_MAX = 8, 80
-# The same artifact must come to the same decision on a slow machine. What this process needed to import its readers is
-# the measure of the machine: 0.34 s where 8 s are right (2026-11, two cores).
-_CPU_PER_START = 24
-_WALL_PER_CPU = 12  # for a machine that is busy with other work
 MEMORY_BYTES_MAX = 1 << 30  # private memory: what is mapped of the artifact itself does not count
 REPORT_BYTES_MAX = 512 << 10
 _RESULT_BYTES_MAX = 900 << 10  # of all reports together: they travel in one frame
@@ -54,20 +49,6 @@ _READERS: dict[str, Callable[[Data], Inventory]] = {
     "json": json_inventory,
     "text": text_inventory,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What the look at one artifact may take, in seconds."""
-
-    cpu_seconds: int
-    wall_seconds: int
-
-
-def bounds_after(start_seconds: float) -> Bounds:
-    """Return the bounds for a machine on which this process took so much CPU time to start."""
-    cpu = min(max(CPU_SECONDS_MIN, math.ceil(_CPU_PER_START * start_seconds)), CPU_SECONDS_MAX)
-    return Bounds(cpu_seconds=cpu, wall_seconds=_WALL_PER_CPU * cpu)
 
 
 def run(job: Job) -> dict[str, Any]:
