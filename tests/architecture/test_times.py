@@ -14,7 +14,9 @@ TABLE: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "tests/architecture/tim
 KINDS = {"measured", "promise", "patience", "interval", "clock"}
 NAME = re.compile(r"_?([A-Z]+_)*(SECONDS|SHARE|TICK|TIMEOUT|RETRIES|TRIES|PAUSES|LOOKS|PER_[A-Z]+)(_[A-Z]+)*")
 KEYWORD = re.compile(r"timeout|tries|retries|interval|(\w+_)?seconds(_max)?")
-WAITS = {"sleep", "settimeout", "wait", "join", "alarm", "poll", "select", "get", "setitimer"}
+# Calls that wait, and which of their arguments says for how long.
+WAITS = dict.fromkeys(("sleep", "settimeout", "wait", "join", "alarm", "poll", "select", "get", "timeout"), 0)
+WAITS |= dict.fromkeys(("setitimer", "wait_for", "create_connection"), 1)
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -25,9 +27,15 @@ def constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield from named(target, node.value)
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             yield from named(node.target, node.value)
+        elif isinstance(node, ast.ClassDef):
+            yield from fields(node)
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and KEYWORD.fullmatch(str(key.value)) and is_number(value):
+                    yield str(key.value), ast.unparse(value)
         elif isinstance(node, ast.Call):
             yield from waited(node)
-        elif isinstance(node, ast.FunctionDef):
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             arguments = node.args.posonlyargs + node.args.args
             pairs = list(zip(reversed(arguments), reversed(node.args.defaults), strict=False))
             pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None]
@@ -44,10 +52,20 @@ def named(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, str]]:
         yield target.id, ast.unparse(value)
 
 
+def fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """Yield the defaults of a class's fields, pydantic's among them."""
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value is not None:
+            defaults = [k.value for k in getattr(field.value, "keywords", ()) if k.arg == "default"] or [field.value]
+            if KEYWORD.fullmatch(field.target.id) and is_number(defaults[0]):
+                yield f"{node.name}.{field.target.id}", ast.unparse(defaults[0])
+
+
 def waited(node: ast.Call) -> Iterator[tuple[str, str]]:
     called = ast.unparse(node.func).rpartition(".")[2]
-    if called in WAITS and node.args and is_number(node.args[0]):
-        yield called, ast.unparse(node.args[0])
+    position = WAITS.get(called)
+    if position is not None and len(node.args) > position and is_number(node.args[position]):
+        yield called, ast.unparse(node.args[position])
     for keyword in node.keywords:
         if keyword.arg and KEYWORD.fullmatch(keyword.arg) and is_number(keyword.value):
             yield f"{called}.{keyword.arg}", ast.unparse(keyword.value)
@@ -66,8 +84,10 @@ def product() -> dict[str, dict[str, str]]:
     for package in ("executor", "policy", "signing", "images", "tools"):
         for path in sorted((ROOT / package).rglob("*.py")):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            if times := dict(constants(ast.parse(path.read_text()))):
-                found[module] = times
+            times = list(constants(ast.parse(path.read_text())))
+            assert len(dict(times)) == len(times), f"two constants of {module} have one name: {times}"
+            if times:
+                found[module] = dict(times)
     return found
 
 
@@ -115,6 +135,9 @@ def test_each_says_what_it_judges_and_what_it_rests_on() -> None:
         ("requests.get(url, timeout=(1, 2.0))", {"get.timeout": "(1, 2.0)"}),
         ("def f(x, timeout=3): pass", {"f.timeout": "3"}),
         ("def f(*, wall_seconds=3.0): pass", {"f.wall_seconds": "3.0"}),
+        ("async def f(timeout=3): await asyncio.wait_for(x, 5)", {"f.timeout": "3", "wait_for": "5"}),
+        ("class A(B):\n    wall_seconds: float = Field(default=3.0, gt=0)", {"A.wall_seconds": "3.0"}),
+        ("LIMITS = {'idle_seconds': 30.0, 'pids': 3}", {"idle_seconds": "30.0"}),
         ("poll.poll(0); ask(seconds=limit); ', '.join(names); MASK = 3", {}),
     ],
 )

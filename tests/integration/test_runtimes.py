@@ -51,6 +51,7 @@ def test_the_wall_limit_holds_under_each(host: Host, profile: str) -> None:
     need(PROFILES[profile])
     done, _ = host.run(host.script_job("sleep", limits={"wall_seconds": 3}, profile=profile))
     assert (done.code, done.json["status"]) == (11, "timed_out")
+    assert done.json["timings"]["remove"] < 60
     assert containers() == ""
 
 

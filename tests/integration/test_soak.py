@@ -121,6 +121,7 @@ def test_the_host_stays_well_under_hostile_jobs(home: Path, count: int) -> None:
         f" p99 {quantile(bystander.seconds, 0.99) * 1000:.1f} ms of {len(bystander.seconds)};"
         f" disk at most {disk.most / (1 << 20):.1f} MiB"
     )
+    assert quantile(killed, 0.5) <= TIMES_ALONE_MAX * alone
     if count >= 100:  # of sixteen the slowest is chance
         assert quantile(killed, 0.99) <= TIMES_ALONE_MAX * alone
         assert quantile(bystander.seconds, 0.99) <= TIMES_ALONE_MAX * bystander.alone
