@@ -1,4 +1,4 @@
-"""Files are written whole, whoever else writes them; those that somebody named are read if they end and are small."""
+"""Files are written whole by any number of writers; named files are read if they end and are small."""
 
 import errno
 import os
