@@ -12,6 +12,17 @@ ExecutorError
 Errors of `policy`, `signing` and `images` have trees of their own; `executor.report` maps all of them to exit codes.
 """
 
+import errno
+
+# What the system refuses because of how something is set up: the same call fails in the same way a minute later.
+_PERMANENT = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EXDEV"),
+        *("EFBIG", "EINVAL", "EMLINK", "ENODEV", "ENOSYS", "ENOTSUP", "ENXIO"),
+    )
+)
+
 
 class ExecutorError(Exception):
     """Base of all executor errors.
@@ -68,3 +79,15 @@ class Cancelled(ExecutorError):  # noqa: N818 - not an error of anyone's
     """A signal asked to stop."""
 
     code = "E-CANCELLED"
+
+
+def host_error(error: OSError, message: str, *, hint: str = "") -> HostError:
+    """Return the host's error for a refused system call: worth a retry, unless another try would be refused as well.
+
+    Args:
+        error: What the system said.
+        message: What was tried, on what. What the system said is added.
+        hint: What to do about it.
+    """
+    kind = UnsupportedError if error.errno in _PERMANENT else HostError
+    return kind(f"{message}: {error.strerror or error}", hint=hint)

@@ -1,34 +1,51 @@
-"""A process that outlives the executor by a few seconds: it waits for its death, and cleans up after it.
+"""A process that outlives the executor: it waits for its end, and cleans up after it where there is something to clean.
 
 It is a fork of the executor from before anything was started, in a session of its own, with nothing open but one end of
 a pipe. The other end closes when the executor ends, however it ends; a byte before says that there is nothing to do.
+That byte is not sent while a container is owed: one that the engine did not remove, or may have made without saying so.
+Then this process asks the engine until it has answered and nothing is left, however long that takes.
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import time
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NoReturn
 
-from executor.errors import HostError
+from executor.errors import HostError, host_error
 from executor.home import Home
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
+from executor.sandbox.owner import abandoned
+from signing.files import open_appending
 
-# The engine may still be about to make a container that the dead executor asked for: it has a minute for that.
-_PASSES_SECONDS = (0.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+_FIRST_PASSES_SECONDS = (0.0, 1.0, 1.0, 2.0)
+_PASS_SECONDS = 4.0
+_ENGINE_SECONDS = 2.0  # that the engine has to say its version: one that hangs is asked again
+_LATE_SECONDS = 60.0  # in which an engine may still make a container that the dead executor asked for
 
 
 class Reaper:
-    """Watches over this process until it is told that all is well."""
+    """Watches over this process until it is told that all is well.
+
+    Args:
+        home: The state directory to clean up.
+
+    Attributes:
+        owed: Returns the containers that this process could not remove; set once there is an engine.
+    """
 
     def __init__(self, home: Home) -> None:
+        self.owed: Callable[[], Collection[str]] = tuple
         try:
             reader, self._writer = os.pipe()
             self._pid = os.fork()
         except OSError as err:
-            raise HostError(f"no process can be started to watch over this one: {err.strerror}") from err
+            raise host_error(err, "no process can be started to watch over this one") from err
         if self._pid == 0:
             _be_reaper(reader, home)
         os.close(reader)
@@ -37,7 +54,10 @@ class Reaper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it go: what this process started is gone, or is known to the state of runs."""
+        """Let it go, unless a container is owed: whatever else was started is gone, or in the state of runs."""
+        if self.owed():
+            os.close(self._writer)
+            return
         with contextlib.suppress(OSError):  # it may have been killed itself
             os.write(self._writer, b".")
         os.close(self._writer)
@@ -51,7 +71,10 @@ def _be_reaper(reader: int, home: Home) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.dup2(reader, 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:  # the limit may be 2^30
+            if descriptor > 3:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # nobody must wait for this process to close them
             os.dup2(null, descriptor)
@@ -62,16 +85,38 @@ def _be_reaper(reader: int, home: Home) -> NoReturn:
 
 
 def _clean_up(home: Home) -> None:
-    """Clean up several times over. Nobody hears of what goes wrong here; the next run tries again."""
-    for seconds in _PASSES_SECONDS:
-        time.sleep(seconds)
-        with contextlib.suppress(Exception):
-            recover(_engine(), home, now=lambda: datetime.now(UTC))
+    """Clean up until nothing is left. Nobody hears of what goes wrong here; the next run tries again."""
+    with contextlib.suppress(BlockingIOError), _turn(home):
+        died, passes = time.monotonic(), iter(_FIRST_PASSES_SECONDS)
+        while home.root.is_dir():
+            time.sleep(next(passes, _PASS_SECONDS))
+            left = True
+            with contextlib.suppress(Exception):
+                engine = _engine()
+                recover(engine, home, now=lambda: datetime.now(UTC))
+                left = engine is None or bool(abandoned(engine, home))
+            if not left and time.monotonic() - died > _LATE_SECONDS:
+                return
+
+
+@contextlib.contextmanager
+def _turn(home: Home) -> Iterator[None]:
+    """Be the one that cleans up, after whoever does so now.
+
+    Raises:
+        BlockingIOError: Somebody waits for that already, and will see all that this process would.
+    """
+    with open_appending(home.root / "reaper.next", mode=0o600) as waiting:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open_appending(home.root / "reaper.lock", mode=0o600) as working:
+            fcntl.flock(working, fcntl.LOCK_EX)
+            fcntl.flock(waiting, fcntl.LOCK_UN)
+            yield
 
 
 def _engine() -> DockerEngine | None:
     """The engine, if it answers: folders and records need none."""
     try:
-        return DockerEngine()
+        return DockerEngine(first_seconds=_ENGINE_SECONDS)
     except HostError:
         return None

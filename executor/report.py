@@ -3,6 +3,7 @@
 Imports nothing heavy: every subcommand uses it, `version` and `verify` among them.
 """
 
+import resource
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from executor.errors import (
     JobError,
     RequestError,
     UnsupportedError,
+    host_error,
 )
 from executor.exits import Exit
 from executor.text import printable
@@ -23,6 +25,7 @@ from signing.errors import SigningError, TrustRequestError, VerificationError
 RESULT_SCHEMA = "executor.result/v1"
 ERROR_SCHEMA = "executor.error/v1"
 _CAUSES_MAX = 8
+_OURS = ("executor", "images", "policy", "signing")
 Status = tuple[str, Exit]
 
 # The first that fits counts, so leaves stand before their bases.
@@ -52,6 +55,29 @@ def status_of(error: BaseException) -> Status:
         if isinstance(error, kind):
             return word, code
     return "internal_error", Exit.INTERNAL
+
+
+def host_fault(error: BaseException) -> HostError | None:
+    """Return the host's error for what Python raises where a host lacks memory, threads, a package or a file.
+
+    None where it is something else: one of our errors, or a fault of ours.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        lacking = "memory" if isinstance(error, MemoryError) else "threads"
+        if _is_limited():
+            return UnsupportedError(f"not enough {lacking}", hint="raise the limits that the command has: ulimit -a")
+        return HostError(f"the host has not enough {lacking}")
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in _OURS:
+        return UnsupportedError(f"a package cannot be loaded: {error}", hint="install the executor anew")
+    if isinstance(error, OSError):
+        return host_error(error, f"the host failed{f': {error.filename}' if error.filename else ''}")
+    return None
+
+
+def _is_limited() -> bool:
+    """Whether whoever started this process limits its memory or processes."""
+    limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_NPROC)
+    return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in limits)
 
 
 def error_wire(error: BaseException) -> dict[str, str]:

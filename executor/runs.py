@@ -8,7 +8,6 @@ comes after an executor that died knows what the run came to, and can write the 
 """
 
 import contextlib
-import errno
 import json
 import re
 import sqlite3
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executor.errors import HostError, RequestError, UnsupportedError
+from executor.errors import HostError, RequestError, UnsupportedError, host_error
 from executor.exits import Exit
 from executor.sandbox.owner import Owner, parse_owner
 from signing.files import open_appending
@@ -26,7 +25,6 @@ from signing.files import open_appending
 _VERSION = 1
 _BUSY_SECONDS = 30.0
 _RETRY_SECONDS = 0.02
-_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO)  # what another try may not meet
 _BROKEN = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 # What a retry of the same request could not change.
@@ -267,11 +265,10 @@ class Runs:
                     raise
                 db.execute("COMMIT")
         except OSError as err:
-            retry = err.errno in _PASSING
-            raise (HostError if retry else UnsupportedError)(
-                f"the state of runs cannot be used: {self._path}: {err.strerror}",
-                hint="" if retry else "make it writable, or set EXECUTOR_HOME to a folder of yours",
-            ) from err
+            failure = host_error(err, f"the state of runs cannot be used: {self._path}")
+            if isinstance(failure, UnsupportedError):
+                failure.hint = "make it writable, or set EXECUTOR_HOME to a folder of yours"
+            raise failure from err
         except sqlite3.Error as err:
             broken = getattr(err, "sqlite_errorname", "").startswith(_BROKEN)
             raise (UnsupportedError if broken else HostError)(

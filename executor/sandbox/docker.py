@@ -4,12 +4,14 @@ Never attaches, never uses the archive API: a client that stops reading an attac
 container (measured 2026-11 on 20.10). Errors of the client library end here, as `HostError` with what was tried.
 
 A call runs on a thread and a connection of its own, for as long as it is given. One that the engine never answers, or
-answers a byte at a time, is left behind, and the calls beside it do not notice.
+answers a byte at a time, is left behind, and the calls beside it do not notice. Once somebody has asked to stop, all
+calls together have little more than a second: what is not removed by then is owed.
 """
 
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -29,6 +31,9 @@ _CHANGE_SECONDS = 60.0  # create, start and remove
 _KILL_SECONDS = 10.0
 _LOAD_SECONDS = 1800.0
 _MARGIN_SECONDS = 2.0  # between the connection's own time limit and ours
+# For all calls after somebody asked to stop. A kill and a removal take 0.4 s where all is well (2026-11).
+_CANCELLED_SECONDS = 1.5
+_TICK_SECONDS = 0.1
 _UNANSWERED_MAX = 32  # beyond that many calls without an answer the engine is not asked again
 _IDLE_MAX = 4
 _NETWORK_LABEL = "sealed-executor.network"
@@ -36,16 +41,34 @@ _API_WITH_CDI = (1, 44)  # Engine 25; before it a "cdi" driver is unknown
 
 
 class DockerEngine:
-    """Talks to the engine that `DOCKER_HOST` or the default socket names."""
+    """Talks to the engine that `DOCKER_HOST` or the default socket names.
 
-    def __init__(self) -> None:
+    Args:
+        cancelled: Asked several times a second during a call whether to stop.
+        first_seconds: How long the engine may take to say which version it is.
+
+    Raises:
+        HostError: None answers.
+    """
+
+    def __init__(self, *, cancelled: Callable[[], bool] = lambda: False, first_seconds: float = _LOOK_SECONDS) -> None:
         self._idle: list[Any] = []
         self._unanswered: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._cancelled = cancelled
+        self._cancelled_until: float | None = None
+        self._made: dict[str, bool] = {}  # containers that may be there, by name; whether the engine said so
         try:
             self._options = docker.utils.utils.kwargs_from_env()
-            first: Any = docker.APIClient(**self._options, version="auto", timeout=int(_LOOK_SECONDS))
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
+        except docker.errors.DockerException as err:
+            raise HostError("DOCKER_HOST or what belongs to it cannot be used", hint=str(err)) from err
+
+        def connect() -> Any:
+            return docker.APIClient(**self._options, version="auto", timeout=int(first_seconds) or 1)
+
+        try:
+            first = self._within(first_seconds, "ask the engine for its version", connect)
+        except HostError as err:
             raise HostError(
                 "no Docker Engine answers", hint="start it, or set DOCKER_HOST; see `executor doctor`"
             ) from err
@@ -153,12 +176,18 @@ class DockerEngine:
     def create(self, request: ContainerRequest) -> str:
         """Create a container and return its ID."""
         body = create_body(request)
+        self._made[request.name] = False
         try:
             answer = self._call(
                 "create a container", "create_container_from_config", body, request.name, seconds=_CHANGE_SECONDS
             )
         except _NotFoundError as err:
+            del self._made[request.name]
             raise HostError(f"the engine has no image {request.config.image_id}") from err
+        except UnsupportedError:  # it has been refused, where an answer that never came may have made it all the same
+            del self._made[request.name]
+            raise
+        self._made[request.name] = True
         return str(answer["Id"])
 
     def start(self, container_id: str) -> None:
@@ -218,7 +247,16 @@ class DockerEngine:
                 "remove a container", "remove_container", container_id, v=True, force=True, seconds=_CHANGE_SECONDS
             )
         except (_NotFoundError, _ConflictError):  # a conflict means that another removal is under way
-            return
+            pass
+        except HostError:
+            self._made.setdefault(container_id, True)
+            raise
+        if self._made.get(container_id):
+            del self._made[container_id]
+
+    def unremoved(self) -> frozenset[str]:
+        """Return the names of containers that this process is to remove, and of which it is not known to be done."""
+        return frozenset(self._made)
 
     def owned(self, label: str) -> list[OwnedContainer]:
         """Return all containers that carry a label, running or not."""
@@ -241,27 +279,53 @@ class DockerEngine:
             whole: Read an answer that comes in pieces to its end.
             kwargs: For it.
         """
-        answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         with self._client(seconds) as client:
 
-            def work() -> None:
-                try:
-                    answer = self._translate(what, getattr(client, method), *args, **kwargs)
-                    answers.put((list(answer) if whole else answer, None))
-                except BaseException as err:  # raised again below, in the caller's thread
-                    answers.put((None, err))
+            def work() -> Any:
+                answer = getattr(client, method)(*args, **kwargs)
+                return list(answer) if whole else answer
 
-            thread = threading.Thread(target=work, name=f"engine-{method}", daemon=True)
-            thread.start()
+            return self._within(seconds + _MARGIN_SECONDS, what, work)
+
+    def _within(self, seconds: float, what: str, work: Callable[[], Any]) -> Any:
+        """Do something on a thread of its own, and return what came of it, within a time.
+
+        Raises:
+            HostError: It failed, or has not ended by then; then it is left behind.
+        """
+        answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+        def answer() -> None:
             try:
-                answer, error = answers.get(timeout=seconds + _MARGIN_SECONDS)
+                answers.put((self._translate(what, work), None))
+            except BaseException as err:  # raised again below, in the caller's thread
+                answers.put((None, err))
+
+        thread = threading.Thread(target=answer, name=f"engine: {what}", daemon=True)
+        deadline = time.monotonic() + seconds
+        thread.start()
+        while True:
+            left = min(deadline, self._end_of_patience()) - time.monotonic()
+            try:
+                done, error = answers.get(timeout=max(0.0, min(_TICK_SECONDS, left)))
+                break
             except queue.Empty:
+                if left > 0:
+                    continue
                 with self._lock:
                     self._unanswered.append(thread)
-                answer, error = None, _UnansweredError(f"could not {what}: no answer within {seconds:g} s", hint=_HINT)
-            if error is not None:
-                raise error
-        return answer
+                raise _UnansweredError(f"could not {what}: no answer within {seconds:g} s", hint=_HINT) from None
+        if error is not None:
+            raise error
+        return done
+
+    def _end_of_patience(self) -> float:
+        """Until when any call may take, once somebody has asked to stop."""
+        if self._cancelled_until is None:
+            if not self._cancelled():
+                return float("inf")
+            self._cancelled_until = time.monotonic() + _CANCELLED_SECONDS
+        return self._cancelled_until
 
     @contextlib.contextmanager
     def _client(self, seconds: float) -> Iterator[Any]:

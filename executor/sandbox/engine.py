@@ -132,5 +132,8 @@ class Engine(Protocol):
     def remove(self, container_id: str) -> None:
         """Remove a container with its volumes, running or not; one that is gone is no error."""
 
+    def unremoved(self) -> frozenset[str]:
+        """Return the names of containers that this process is to remove, and of which it is not known to be done."""
+
     def owned(self, label: str) -> list[OwnedContainer]:
         """Return all containers that carry a label, running or not."""

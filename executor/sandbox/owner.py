@@ -17,7 +17,8 @@ from pathlib import Path
 from executor.errors import HostError
 from executor.home import Home
 from executor.sandbox.engine import Engine, OwnedContainer
-from signing.files import create, make_folder
+from signing.files import create, make_folder, staged_files, staged_path
+from signing.manifest import MANIFEST
 
 LABEL_OWNER = "sealed-executor.owner"
 LABEL_RUN = "sealed-executor.run"
@@ -90,10 +91,20 @@ def home_label(home: Home) -> str:
 
 
 def claim_run_folder(home: Home, run_id: str, *, wall_seconds: float) -> Path:
-    """Make the folder of a run, with its owner in it."""
+    """Make the folder of a run, which has its owner in it from when it has its name.
+
+    Raises:
+        OSError: It cannot be made. Nothing is left of it.
+    """
     folder = home.runs / run_id
-    make_folder(folder, mode=0o700)
-    create(folder / "owner", str(this_process(deadline=time.time() + wall_seconds)).encode(), mode=0o600)
+    staged = staged_path(home.runs)
+    try:
+        make_folder(staged, mode=0o700)
+        create(staged / "owner", str(this_process(deadline=time.time() + wall_seconds)).encode(), mode=0o600)
+        staged.rename(folder)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
     return folder
 
 
@@ -113,19 +124,30 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
         What was removed, for people and records.
     """
     removed = []
-    for container in engine.owned(home_label(home)) if engine is not None else []:
-        owner = _container_owner(container, home)
-        if engine is not None and owner is not None and not owner.alive and _container_owner(container, home) == owner:
-            with contextlib.suppress(HostError):  # the next sweep tries again
-                engine.remove(container.container_id)
-                removed.append(f"container {container.name}")
+    for container in abandoned(engine, home) if engine is not None else []:
+        with contextlib.suppress(HostError):  # the next sweep tries again
+            assert engine is not None, "it has the container"
+            engine.remove(container.container_id)
+            removed.append(f"container {container.name}")
     for folder in sorted(home.runs.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # its owner, or another sweep, was faster
             if _is_abandoned(folder):
                 removed += _remove_staging(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(f"run folder {folder.name}")
+    _remove_unclaimed(home.runs)
     return removed
+
+
+def abandoned(engine: Engine, home: Home) -> list[OwnedContainer]:
+    """Return the containers of a state directory whose owner is dead."""
+    found = []
+    for container in engine.owned(home_label(home)):
+        owner = _container_owner(container, home)
+        # Looked at twice: a folder may change hands in between.
+        if owner is not None and not owner.alive and _container_owner(container, home) == owner:
+            found.append(container)
+    return found
 
 
 def hand_over(folder: Path, owner: Owner) -> None:
@@ -144,10 +166,21 @@ def _container_owner(container: OwnedContainer, home: Home) -> Owner | None:
 
 
 def _is_abandoned(folder: Path) -> bool:
+    """Whether a folder has an owner, of ours, that is dead. What says nothing of an owner is somebody else's."""
+    if (folder / MANIFEST).exists():  # a release, whoever put it here
+        return False
     owner = _folder_owner(folder)
-    if owner is None:  # its owner may be between making the folder and signing it
-        return time.time() - folder.stat().st_mtime >= _UNCLAIMED_SECONDS
-    return not owner.alive_here and _folder_owner(folder) == owner  # and it was not handed over in between
+    return owner is not None and not owner.alive_here and _folder_owner(folder) == owner  # not handed over in between
+
+
+def _remove_unclaimed(runs: Path) -> None:
+    """Remove what is left of a claim whose process died between making the folder and writing down whose it is."""
+    for folder in staged_files(runs):
+        with contextlib.suppress(OSError):  # it is claimed meanwhile, or holds something else
+            if time.time() - folder.stat().st_mtime >= _UNCLAIMED_SECONDS:
+                if (folder / "owner").stat().st_size == 0:
+                    (folder / "owner").unlink()
+                folder.rmdir()
 
 
 def _remove_staging(run_folder: Path) -> list[str]:
@@ -164,14 +197,14 @@ def _remove_staging(run_folder: Path) -> list[str]:
 
 def _folder_owner(folder: Path) -> Owner | None:
     try:
-        return parse_owner((folder / "owner").read_text())
-    except OSError:
+        return parse_owner((folder / "owner").read_text(encoding="ascii"))
+    except (OSError, ValueError):
         return None
 
 
 @functools.cache
 def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 @functools.cache
@@ -192,7 +225,7 @@ def _own_start_time(pid: int) -> int:
 
 def _start_time(pid: int) -> int | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()

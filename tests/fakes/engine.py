@@ -190,6 +190,9 @@ class FakeEngine:
             self.removed.append(identifier)
             del self.containers[identifier]
 
+    def unremoved(self) -> frozenset[str]:
+        return frozenset(c.request.name for c in self.containers.values())
+
     def owned(self, label: str) -> list[OwnedContainer]:
         key, _, value = label.partition("=")
         return [
