@@ -38,8 +38,7 @@ class Events:
         for subscriber in list(self._subscribers):
             try:
                 subscriber(head | fields)
-            except (OSError, ArithmeticError, ValueError) as err:
-                # A reader that has gone, or a display that cannot cope, must not decide over a release.
+            except Exception as err:  # a reader that has gone, or a display that cannot cope, decides over nothing
                 self._subscribers.remove(subscriber)
                 self.lost.append(f"{type(err).__name__}: {err}")
 

@@ -24,12 +24,14 @@ from executor.errors import Cancelled, HostError
 from executor.events import Events
 from executor.exits import Exit
 from executor.limits import limits_wire
+from executor.metrics import take_metrics
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
+from executor.readiness import check_room
 from executor.record import write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
-from executor.report import Status, error_wire, failure_wire, result_wire, status_of
+from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.runs import Runs
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
@@ -44,11 +46,10 @@ from executor.verdict import decision_wire
 from executor.workspace import lay_out
 from signing.errors import SigningError
 from signing.files import make_folder
-from signing.manifest import RECORD
+from signing.manifest import ARTIFACTS, RECORD
 from signing.signer import Signer
 from signing.verify import Verified
 
-_METRICS_MAX = 256
 _WAIT_SECONDS = 0.1
 
 
@@ -92,6 +93,8 @@ class Run:
         self._runs = Runs(context.home.runs_database)
         self._owner = this_process(deadline=time.time() + prepared.plan.longest_seconds)
         self._named: str | None = None  # sha256 of the manifest of the release that has, or is about to get, its name
+        self._is_in_place = False
+        self._is_recorded = True
         self._started = context.now()
         self._input_bytes = 0
         self._report: dict[str, Any] = {
@@ -103,6 +106,7 @@ class Run:
             "findings": [],
             "waived": [],
             "metrics": {},
+            "warnings": [],
         }
 
     def execute(self) -> dict[str, Any]:
@@ -125,10 +129,13 @@ class Run:
                 with contextlib.suppress(HostError):
                     self._runs.end(self._run_id, self._owner, failure_wire(err))
             raise
+        if not self._is_recorded:
+            return result  # it stays unfinished in the state of runs, so that the next one writes its record
         try:
             self._runs.end(self._run_id, self._owner, result)
         except HostError as err:  # what was done stands; the next one puts it down
-            self._events.emit("warning", message=f"{err.message}; the run itself ended as reported")
+            self._warn(f"{err.message}; the run itself ended as reported")
+            result["warnings"] = self._report["warnings"]
         return result
 
     def _begin(self) -> dict[str, Any] | None:
@@ -168,44 +175,57 @@ class Run:
         return digest_of({"job": job, "inputs": dict(self._plan.inputs), "code": code, "target": named})
 
     def _execute(self) -> dict[str, Any]:
-        context = self._context
+        context, plan = self._context, self._plan
         try:
-            check_target(self._target)
+            check_target(self._target, context.home, names=[f"{ARTIFACTS}/{o.name}" for o in plan.outputs])
+            check_room(plan, context.home, self._target)
             signer = open_host_signer(context.home, now=context.now())
             recover(context.engine, context.home, now=context.now)
-            admitted = admit(context.engine, self._plan)
-            self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
-            folder = claim_run_folder(context.home, self._run_id, wall_seconds=self._plan.longest_seconds)
+            admitted = admit(context.engine, plan)
+            self._events.emit("accepted", plan_sha256=plan.digest, image=plan.job.image_id)
+            folder = claim_run_folder(context.home, self._run_id, wall_seconds=plan.longest_seconds)
             log_folder = context.home.log / self._run_id
             make_folder(log_folder, mode=0o700)
-        except OSError as err:
-            raise HostError(f"the host failed: {err.strerror or err}") from err
+        except Exception as err:
+            known = self._known(err)
+            raise known from (err if known is not err else err.__cause__)
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             if context.pool is not None:
                 stack.callback(context.pool.close)
             try:
                 status = self._run(folder, log_folder, admitted, signer)
-            finally:
-                if "record" not in self._report:
-                    self._take_back()  # without a record there is no release either
+            except BaseException:
+                self._take_back()  # without a record there is no release either
+                raise
         return self._result_wire(status)
 
-    def _take_back(self) -> None:
-        """Take the release's name away from it again, if it has it.
+    def _known(self, error: Exception) -> Exception:
+        """Return what an error means here: of the host's all, and that of a call which somebody did not wait for."""
+        known = host_fault(error) or error
+        if isinstance(known, HostError) and self._context.cancelled():
+            return Cancelled("the run was cancelled")
+        return known
 
-        Raises:
-            HostError: It could not be: then it stands.
-        """
+    def _warn(self, message: str) -> None:
+        self._report["warnings"].append(message)
+        self._events.emit("warning", message=message)
+
+    def _take_back(self) -> bool:
+        """Take the release's name away from it again, if it has it. Return whether no release has a name now."""
         if self._named is None:
-            return
+            return True
         try:
             if is_release(self._target, self._named):
                 withdraw(self._target, self._run_id)
-        except OSError as err:
-            raise HostError(f"the release could not be taken back: {self._target}: {err}") from err
+        except FileNotFoundError:  # somebody took it away
+            pass
+        except OSError:
+            if self._is_in_place:
+                return False
         self._named = self._report["release"] = None
         self._report.pop("manifest_sha256", None)
+        return True
 
     def _result_wire(self, status: Status) -> dict[str, Any]:
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
@@ -228,15 +248,13 @@ class Run:
         except gate.DeniedError as err:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
-        except OSError as err:
-            self._take_back()
-            known = HostError(f"the host failed: {err.strerror or err}")
-            self._fail(known, log_folder, signer)
-            raise known from err
         except Exception as err:  # a fault of ours as well: it leaves its record, and is reported as what it is
-            self._take_back()
-            self._fail(err, log_folder, signer)
-            raise
+            known = self._known(err)
+            if self._take_back():
+                self._fail(known, log_folder, signer)
+                raise known from (err if known is not err else err.__cause__)
+            self._warn(f"the release is in place, and cannot be taken back: {known}")
+            status = "released", Exit.RELEASED
         self._record(log_folder, status, signer)
         if self._named is not None:
             self._events.emit("released", path=str(self._target), manifest_sha256=self._named)
@@ -262,7 +280,9 @@ class Run:
         self._note_run(result, outcome, artifacts)
         if outcome.kind is not OutcomeKind.SUCCEEDED:
             return outcome.kind.value, outcome.kind.exit
-        self._report["metrics"] = _metrics(result.result)
+        self._report["metrics"], left_out = take_metrics(result.result)
+        for what in left_out:
+            self._warn(what)
         inspected = stages.inspect(artifacts)
         self._note_inspection(inspected)
         approved = gate.approve(inspected.decision, artifacts)
@@ -278,6 +298,9 @@ class Run:
             device = self._target.parent.stat().st_dev
             self._note_end(log_folder, status, release=(verified.manifest_sha256, device))
 
+        def named() -> None:
+            self._is_in_place = True
+
         release(
             approved,
             content,
@@ -285,6 +308,7 @@ class Run:
             signer=signer,
             now=self._context.now,
             before_naming=before_naming,
+            named=named,
         )
         return status
 
@@ -387,7 +411,7 @@ class Run:
     def _record(
         self, log_folder: Path, status: Status, signer: Signer, *, result: Mapping[str, Any] | None = None
     ) -> None:
-        """Write and sign the record.
+        """Write and sign the record, or take the release back; one that cannot be taken back stands without.
 
         Raises:
             SigningError: It could not be.
@@ -402,13 +426,16 @@ class Run:
             failure = SigningError(
                 f"the run's record could not be written and signed: {log_folder}", hint=getattr(err, "hint", "")
             )
+            if not self._take_back():
+                self._is_recorded = False
+                self._warn(f"{failure.message}: {err}; the next run on this host writes it")
+                return
             self._leave_unsigned(failure, log_folder, status)
             raise failure from err
         self._report["record"] = str(path)
 
     def _leave_unsigned(self, failure: SigningError, log_folder: Path, status: Status) -> None:
         """Leave a record all the same: that there is neither a release nor a signature, and what there would be."""
-        self._take_back()
         failure.run_id = self._run_id
         unsigned = {"status": status[0], "exit_code": int(status[1]), "error": self._report.get("error")}
         record = self._record_wire(status_of(failure)) | {"error": error_wire(failure), "unsigned": unsigned}
@@ -427,15 +454,3 @@ class Run:
             "started": self._started.isoformat(),
             "finished": self._context.now().isoformat(),
         }
-
-
-def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the job's claimed metrics: named numbers; all of them left out where there are more than 256."""
-    claimed = result.get("metrics")
-    if not isinstance(claimed, dict) or len(claimed) > _METRICS_MAX:
-        return {}
-    return {
-        name: float(value)
-        for name, value in claimed.items()
-        if len(name) <= 64 and isinstance(value, (int, float)) and not isinstance(value, bool)
-    }

@@ -3,18 +3,21 @@
 Complete or absent: until the last rename nothing exists under the release's name.
 """
 
+import contextlib
 import ctypes
+import errno
 import gc
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from executor.errors import HostError, RequestError
+from executor.errors import HostError, RequestError, UnsupportedError, host_error
 from executor.gate import Approved
+from executor.home import Home
 from executor.statements import Chain, parents, summary
 from executor.transfer.quarantine import Artifact
 from signing.bundle import MEDIA_TYPE
@@ -32,6 +35,7 @@ from signing.manifest import (
     PLAN,
     Manifest,
     ManifestFile,
+    own_bundle_path,
     stage_path,
 )
 from signing.oms import OMS_FILE, oms_statement, sign_oms
@@ -51,6 +55,7 @@ _MEDIA_TYPES = {
     "json": "application/json",
     "text": "text/plain; charset=utf-8",
 }
+_PATH_BYTES_MAX = 4096  # PATH_MAX, with its null byte
 _SYNC_EACH_MAX = 256  # fsync of each of 5,000 files took 0.2 s CPU, syncfs 0.001 s (measured 2026-11-24)
 _DOCUMENTS = {
     PLAN: ("application/json", "plan"),
@@ -85,25 +90,54 @@ class ReleaseContent:
         return str(self.record["run_id"])
 
 
-def check_target(target: Path) -> None:
-    """Refuse a release directory that exists, before any work is done for it.
+def check_target(target: Path, home: Home, *, names: Iterable[str] = ()) -> None:
+    """Refuse a place where no release can be put, before any work is done for it.
+
+    Args:
+        target: The release directory.
+        home: The state directory, which holds releases in one place alone.
+        names: Artifacts that the release may hold, by their paths in it.
 
     Raises:
-        RequestError: There is something at that path, or no folder to put it in.
+        RequestError: There is something at that path, no folder to put it in, none that can be written to, or it lies
+            in the state directory, most of which is swept.
+        HostError: The file system that it would be on cannot be written to for now.
     """
+    parent = target.parent
+    staging = staging_path(target, f"probe-{os.urandom(8).hex()}")
     try:
-        str(target).encode()
-    except UnicodeEncodeError as err:
-        raise RequestError(f"the name of the release directory is not Unicode: {str(target)!r}") from err
-    if target.exists() or target.is_symlink():
-        raise RequestError(f"release directory exists already: {target}", hint="name a new one with --out")
-    if not target.parent.is_dir():
-        raise RequestError(f"no folder to put the release in: {target.parent}")
+        with contextlib.suppress(FileNotFoundError):
+            target.lstat()
+            raise RequestError(f"release directory exists already: {target}", hint="name a new one with --out")
+        if not parent.is_dir():
+            raise RequestError(f"no folder to put the release in: {parent}")
+        longest = max((len(os.fsencode(own_bundle_path(name))) for name in names), default=0)
+        if len(os.fsencode(staging)) + longest + 1 >= _PATH_BYTES_MAX:
+            raise RequestError(f"the path of the release directory is too long for what is put in it: {target}")
+        place, state = parent.resolve(), home.root.resolve()
+        if place.is_relative_to(state) and not place.is_relative_to(state / "releases"):
+            raise RequestError(
+                f"the release directory lies in the executor's own state directory: {target}",
+                hint="name another with --out; without it the release goes to releases/ there",
+            )
+        # Done, not asked: access(2) knows neither a name that is too long nor a full or read-only file system.
+        make_folder(staging, mode=FOLDER_MODE)
+        staging.rmdir()
+    except OSError as err:
+        failure = host_error(err, f"no release can be put at {target}")
+        if isinstance(failure, UnsupportedError):
+            raise RequestError(failure.message, hint="name another place with --out") from err
+        raise failure from err
+    except RuntimeError as err:  # resolve(), of links that lead in a circle
+        raise RequestError(f"no release can be put at {target}: {err}") from err
 
 
 def staging_path(target: Path, run_id: str) -> Path:
-    """Return where a release is staged: beside its target, so that the last rename is atomic."""
-    return target.parent / f".{target.name}.{run_id}.partial"
+    """Return where a release is staged: beside its target, so that the last rename is atomic.
+
+    Its name does not hold the target's, which may be as long as a name can be.
+    """
+    return target.parent / f".{run_id}.partial"
 
 
 def release(
@@ -114,6 +148,7 @@ def release(
     signer: Signer,
     now: Callable[[], datetime],
     before_naming: Callable[[Verified], None],
+    named: Callable[[], None] = lambda: None,
 ) -> Verified:
     """Stage, sign, verify and rename a release.
 
@@ -124,9 +159,11 @@ def release(
         signer: Signs it.
         now: The clock.
         before_naming: Told of the release when it is complete, verified and on the disk, and has no name yet.
+        named: Told as soon as it has its name, before anything else can fail.
 
     Raises:
-        HostError: An artifact changed since it was received, or the target appeared meanwhile.
+        HostError: An artifact changed since it was received, or a file could not be written.
+        RequestError: The target appeared meanwhile.
         SigningError: It could not be signed, or does not verify.
     """
     staging = staging_path(target, content.run_id)
@@ -145,7 +182,7 @@ def release(
         verified = verify_release(staging, signer.expectations(), hashed=hashed)
         _sync(staging)
         before_naming(verified)
-        _rename(staging, target)
+        _rename(staging, target, named)
     finally:
         if collecting:
             gc.enable()
@@ -154,10 +191,15 @@ def release(
 
 
 def withdraw(target: Path, run_id: str) -> None:
-    """Take back a release that the run cannot stand by: its name goes first, its content after."""
+    """Take back a release that the run cannot stand by: its name goes first, its content after.
+
+    Raises:
+        OSError: It still has its name.
+    """
     staging = staging_path(target, run_id)
     target.rename(staging)
-    _sync_one(target.parent)
+    with contextlib.suppress(OSError):
+        _sync_one(target.parent)
     shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -269,11 +311,14 @@ def _sync_one(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def _rename(staging: Path, target: Path) -> None:
-    if target.exists() or target.is_symlink():
-        raise HostError(f"release directory appeared while the job ran: {target}")
+def _rename(staging: Path, target: Path, named: Callable[[], None]) -> None:
+    if os.path.lexists(target):
+        raise RequestError(f"release directory appeared while the job ran: {target}", hint="name a new one with --out")
     try:
         staging.rename(target)  # fails, and does not merge, if a folder with content came in between
+        named()
         _sync_one(target.parent)
     except OSError as err:
-        raise HostError(f"cannot put the release in place: {target}: {err.strerror}") from err
+        if err.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise RequestError(f"release directory appeared while the job ran: {target}") from err
+        raise host_error(err, f"cannot put the release in place: {target}") from err

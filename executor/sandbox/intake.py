@@ -12,7 +12,7 @@ from executor.transfer.quarantine import LimitExceededError, Quarantine
 _MESSAGES_MAX = 200_000
 _MESSAGE_BYTES_MAX = 16 << 20  # of one run: what a job says must not grow without end either
 _LOG_PIECE_BYTES = 1 << 16  # a log event waits for this much, or for the next look
-_PROGRESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+PROGRESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ERROR_CHARACTERS_MAX = 2000
 _STREAMS = {b"O": "stdout", b"E": "stderr"}
 
@@ -128,7 +128,7 @@ class Intake:
         if not isinstance(values, dict) or len(values) > 64:
             raise JobError("progress is not a small set of named numbers")
         for name, value in values.items():
-            if not _PROGRESS_NAME.fullmatch(name) or not isinstance(value, (int, float)) or isinstance(value, bool):
+            if not PROGRESS_NAME.fullmatch(name) or not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise JobError("progress is not a small set of named numbers")
         self._listener.on_progress(values)
 

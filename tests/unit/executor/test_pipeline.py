@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from executor import pipeline
+from executor import pipeline, readiness
 from executor import prepare as prepare_module
+from executor import release as release_module
 from executor.cli.progress import describe
-from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
+from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError, UnsupportedError
 from executor.events import Events, Subscriber
 from executor.home import Home
 from executor.pipeline import Run
 from executor.prepare import prepare
+from executor.recovery import settle
 from executor.report import failure_wire, render_error
+from executor.runs import Runs
 from executor.stages import Context
 from executor.trust import open_host_signer
 from policy.load import load_policy, make_policy
@@ -188,11 +191,6 @@ def test_inspections_see_the_quarantine_and_neither_code_nor_inputs(world: World
     assert seen == [(["table"], ["main.py"]), (["0000", "0001"], []), (["0000", "0001"], [])]
 
 
-@pytest.mark.parametrize(("claimed", "kept"), [(256, 256), (257, 0)])
-def test_metrics_are_recorded_up_to_their_limit(claimed: int, kept: int) -> None:
-    assert len(pipeline._metrics({"metrics": {str(n): n for n in range(claimed)}})) == kept
-
-
 def test_events_are_numbered_without_gaps(world: World) -> None:
     world.run(job, inventory(), replay())
     assert [e["seq"] for e in world.events] == list(range(len(world.events)))
@@ -202,6 +200,8 @@ def test_events_are_numbered_without_gaps(world: World) -> None:
         "progress",
         "exited",
         "collected",
+        "warning",
+        "warning",
         "inspecting",
         "inspecting",
         "decided",
@@ -391,15 +391,87 @@ def test_a_fault_of_ours_leaves_its_record_as_well(world: World, monkeypatch: py
     assert (recorded.status, recorded.stages) == ("internal_error", ("request", "sandbox"))
 
 
-def test_whatever_fails_at_the_end_the_runs_folder_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_can_be_neither_recorded_nor_taken_back_has_been_released(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 0 and a release that verifies go together, whatever fails after it has its name."""
+
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(pipeline, "write_record", fail)
-    monkeypatch.setattr(pipeline, "withdraw", fail)
-    with pytest.raises(HostError, match="could not be taken back"):
-        world.run(job, inventory(), replay())
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_record", fail)
+        patch.setattr(pipeline, "withdraw", fail)
+        result = world.run(job, inventory(), replay())
+    assert (result["status"], result["exit_code"], "record" in result) == ("released", 0, False)
+    assert "record could not be written" in result["warnings"][-1]
+    verify_release(world.target, world.signer().expectations())
     assert list(world.home.runs.iterdir()) == []
+    (unfinished,) = Runs(world.home.runs_database).unfinished()
+    settle(unfinished, Runs(world.home.runs_database), world.home, now=world.now)
+    assert world.record()["status"] == "released", "the next one writes the record"
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_name_that_the_disk_may_not_hold_is_taken_back_or_stands(
+    world: World, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    sync = release_module._sync_one
+
+    def fail(path: str | Path) -> None:
+        if Path(path) == world.target.parent:
+            raise OSError(5, "Input/output error")
+        sync(path)
+
+    def unreadable(*_: Any) -> bool:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(release_module, "_sync_one", fail)
+    if readable:
+        with pytest.raises(HostError, match="cannot put the release in place"):
+            world.run(job, inventory(), replay())
+        assert world.nothing_left()
+    else:
+        monkeypatch.setattr(pipeline, "is_release", unreadable)
+        assert world.run(job, inventory(), replay())["exit_code"] == 0
+        verify_release(world.target, world.signer().expectations())
+
+
+def test_a_run_of_a_host_that_lacks_memory_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("executor.stages.decide", fail)
+    with pytest.raises(HostError, match="memory"):
+        world.run(job, inventory(), replay())
+    assert world.record()["exit_code"] in (30, 31)
+
+
+def test_what_the_engine_does_not_answer_to_whoever_asked_to_stop_is_a_cancelled_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(engine: FakeEngine, request: object) -> str:
+        world.cancel = True
+        raise HostError("could not create a container: no answer")
+
+    monkeypatch.setattr(FakeEngine, "create", fail)
+    with pytest.raises(Cancelled):
+        world.run(job)
+    assert (world.record()["status"], world.record()["exit_code"]) == ("cancelled", 14)
+
+
+@pytest.mark.parametrize("room", [-1, 0])
+def test_a_run_starts_where_there_is_room_for_what_it_may_write(
+    world: World, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    world.document["limits"] |= {"output_bytes": 1 << 20, "log_bytes": 1 << 10}
+    monkeypatch.setattr(readiness, "free_bytes", lambda folder: (1 << 20) + (1 << 10) + (16 << 20) + room)
+    if room < 0:
+        with pytest.raises(UnsupportedError, match="not enough room for the state directory"):
+            world.run(job, inventory(), replay())
+        assert world.engine.requests == []
+    else:
+        assert world.run(job, inventory(), replay())["exit_code"] == 0
 
 
 def test_an_artifact_that_changed_in_quarantine_is_not_released(world: World) -> None:

@@ -258,13 +258,13 @@ def test_a_directory_that_appears_under_the_releases_name_is_not_taken_away(
 ) -> None:
     original = release_module._rename
 
-    def late(staging: Any, target: Any) -> None:
+    def late(staging: Any, target: Any, named: Any) -> None:
         target.mkdir()
         (target / "theirs").write_text("x")
-        original(staging, target)
+        original(staging, target, named)
 
     monkeypatch.setattr(release_module, "_rename", late)
-    with pytest.raises(HostError, match="appeared while"):
+    with pytest.raises(RequestError, match="appeared while"):
         world.run(job, inventory(), replay())
     assert (world.target / "theirs").read_text() == "x"
-    assert (world.record()["status"], world.record()["release"]) == ("host_fault", None)
+    assert (world.record()["status"], world.record()["release"]) == ("invalid_request", None)
