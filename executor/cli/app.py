@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
 from executor import __version__
+from executor.cli.printing import say
 from executor.errors import RequestError
 
 # Subcommand to its one-line help. The module of the same name under executor.cli does the rest.
@@ -54,7 +55,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         except SystemExit:  # argparse's, after help
             pass
-        except (Exception, KeyboardInterrupt) as err:  # the outermost frame
+        except (Exception, KeyboardInterrupt) as caught:  # the outermost frame
+            err = _known(caught)
             code = _fail(err)
             if "--json" in arguments:
                 _write_failure(err, out)
@@ -109,6 +111,13 @@ class _Parser(argparse.ArgumentParser):
         raise RequestError(message, hint=f"{self.prog} --help")
 
 
+def _known(error: BaseException) -> BaseException:
+    """Return an error of the host's in our words, whoever met it."""
+    from executor.report import host_fault
+
+    return host_fault(error) or error
+
+
 def _fail(error: BaseException) -> int:
     """Say what went wrong, and return the exit code for it."""
     from executor.exits import Exit  # what succeeds starts without them
@@ -118,8 +127,8 @@ def _fail(error: BaseException) -> int:
     if status[1] is Exit.INTERNAL:
         import traceback  # nobody else waits for it
 
-        traceback.print_exception(error)
-    print(render_error(error), file=sys.stderr)
+        say(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+    say(sys.stderr, render_error(error))
     return int(status[1])
 
 
@@ -164,7 +173,7 @@ def _without_stdout(error: _UnwritableError, code: int, asked: tuple[str, str | 
     """
     if error.errno == errno.EPIPE:
         return code
-    print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr)
+    say(sys.stderr, f"error: cannot write to stdout: {error.strerror}")
     if code != 0 or asked[1] in _ENDED.get(asked[0], ()):
         return code
     from executor.exits import Exit

@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TextIO
 
+from executor.cli.printing import say
 from executor.doctor import PROFILE, examine
 
 
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
     """Print the findings; fail where one of them would stop a run."""
-    report = examine(deep=args.deep, profile=args.profile, say=lambda text: print(text, file=sys.stderr, flush=True))
+    report = examine(deep=args.deep, profile=args.profile, say=lambda text: say(sys.stderr, text))
     if args.json:
         out.write(json.dumps(report.to_wire(), indent=2) + "\n")
     else:

@@ -1,37 +1,46 @@
-"""The entry point: refuses to work with packages of another origin, before any of them is imported.
+"""The entry point: makes sure of what everything else relies on, before any of it is imported.
 
 A `policy/` folder in the working directory must never be loaded in place of the installed one. So this module imports
-the standard library alone until it has looked.
+the standard library alone until it has looked. Whatever keeps the command from starting is said in one line, as JSON
+where that was asked for, and with an exit code of the table.
 """
 
 import atexit
 import gc
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_HOST_PERMANENT = 31  # executor.exits may not be imported yet
+from executor.cli.descriptors import let_go, open_missing
+
+_HOST_PERMANENT, _INTERRUPTED = 31, 130  # executor.exits may not be imported yet
 _HINT = "install into an environment of its own; start it as `executor` or `python -I -m executor`"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    open_missing()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if (message := foreign_package()) is not None:
-        print(f"error: {message}\n\nhint: {_HINT}", file=sys.stderr)
-        if "--json" in arguments:
-            error = {"code": "E-HOST", "message": message, "hint": _HINT}
-            document = {"schema": "executor.error/v1", "status": "host_fault", "exit_code": _HOST_PERMANENT}
-            print(json.dumps(document | {"error": error}))
-        return _HOST_PERMANENT
-    if arguments[:1] == ["verify"]:
-        gc.disable()  # it is over in a blink, of which collecting nothing took a seventh (measured 2026-11-24),
-        atexit.register(gc.freeze)  # and the interpreter's end another twentieth (2026-11-25)
-    from executor.cli.app import run
-
-    return run(arguments)
+    try:
+        if (message := foreign_package()) is not None:
+            return _fail(message, arguments)
+        if arguments[:1] == ["verify"]:
+            gc.disable()  # it is over in a blink, of which collecting nothing took a seventh (measured 2026-11-24),
+            atexit.register(gc.freeze)  # and the interpreter's end another twentieth (2026-11-25)
+        try:
+            from executor.cli.app import run
+        except (ImportError, OSError) as err:
+            return _fail(f"the executor cannot be loaded: {err}", arguments)
+        return run(arguments)
+    except MemoryError:
+        return _fail("not enough memory", arguments)
+    except KeyboardInterrupt:  # before or after the command's own
+        return _INTERRUPTED
+    finally:
+        let_go()
 
 
 def foreign_package() -> str | None:
@@ -43,3 +52,15 @@ def foreign_package() -> str | None:
         if origin != home:
             return f"package {name!r} comes from another place than the executor: {origin}"
     return None
+
+
+def _fail(message: str, arguments: list[str]) -> int:
+    error = {"code": "E-UNSUPPORTED", "message": message, "hint": _HINT}
+    document = {"schema": "executor.error/v1", "status": "host_fault", "exit_code": _HOST_PERMANENT, "error": error}
+    for descriptor, text in ((2, f"error: {message}\n\nhint: {_HINT}\n"), (1, json.dumps(document, indent=2) + "\n")):
+        if descriptor == 2 or "--json" in arguments:
+            try:
+                os.write(descriptor, text.encode(errors="backslashreplace"))
+            except OSError:  # the exit code says it as well
+                continue
+    return _HOST_PERMANENT

@@ -157,15 +157,17 @@ def _stop(home: Home) -> dict[str, Any]:
 
 
 def _serve(args: argparse.Namespace, home: Home, plans: list[LaunchPlan]) -> dict[str, Any]:
-    with _lock(home), Reaper(home):
+    with _lock(home), Reaper(home) as reaper:
         _allow_open_files()
         engine = DockerEngine()
+        reaper.owed = engine.unremoved
         recover(engine, home, now=lambda: datetime.now(UTC))
         classes = _classes(engine, plans, size=args.size)
         settings = PoolSettings(lease_seconds=args.lease_seconds, starts_max=starts_max())
         pool = Pool(engine, home, classes, settings=settings, say=_say)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: pool.stop())
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: pool.stop())
         pool.run()
     return _STOPPED
 

@@ -3,15 +3,14 @@
 import argparse
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
 from executor.cli.arguments import named_path
 from executor.cli.expectations import add_signer_arguments, policy_of
-from executor.cli.printing import say
+from executor.cli.printing import Sinks, say
 from executor.cli.progress import people
-from executor.cli.run import cancel_on_signals
+from executor.cli.run import cancel_on_signals, connect_engine
 from executor.errors import RequestError
 from executor.events import Events
 from executor.exits import Exit
@@ -20,7 +19,6 @@ from executor.pipeline import new_run_id
 from executor.pool.client import PoolClient
 from executor.reaper import Reaper
 from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
-from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from executor.text import printable
 from signing.expect import verify_by_policy
@@ -55,24 +53,27 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     verified = verify_by_policy(args.release, policy_of(args))
     again = plan_again(args.release, verified)
     run_id = new_run_id()
-    with ExitStack() as stack:
-        home = open_home()
-        stack.enter_context(Reaper(home))
-        events = Events(run_id, (stack.enter_context(people(sys.stderr)),))
-        engine = DockerEngine()
-        pool = PoolClient(home, engine, wall_seconds=again.plan.longest_seconds)
-        context = Context(home=home, engine=engine, pool=pool, cancelled=cancel_on_signals())
-        done = reproduce(
-            args.release,
-            verified,
-            again,
-            context=context,
-            events=events,
-            run_id=run_id,
-            tolerance=tolerance,
-            inputs=args.inputs,
-            code=args.code,
-        )
+    cancelled, home = cancel_on_signals(), open_home()
+    with Reaper(home) as reaper:
+        sinks = Sinks()
+        try:
+            sinks.add(people(sys.stderr))
+            engine = connect_engine(cancelled)
+            reaper.owed = engine.unremoved
+            pool = PoolClient(home, engine, wall_seconds=again.plan.longest_seconds)
+            done = reproduce(
+                args.release,
+                verified,
+                again,
+                context=Context(home=home, engine=engine, pool=pool, cancelled=cancelled),
+                events=Events(run_id, sinks.subscribers),
+                run_id=run_id,
+                tolerance=tolerance,
+                inputs=args.inputs,
+                code=args.code,
+            )
+        finally:
+            sinks.close()
     code = Exit.VERIFICATION_FAILED if done.result == "different" else Exit.RELEASED
     wire, lines = _wire(args.release, done, code), _lines(args.release, done)
     say(out, json.dumps(wire, indent=2) if args.json else "\n".join(map(printable, lines)))

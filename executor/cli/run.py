@@ -1,18 +1,20 @@
 """`executor run JOB --out DIR`: run a job and release what passes."""
 
 import argparse
+import errno
 import json
+import os
 import signal
 import sys
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any, TextIO
 
 from executor.cli.arguments import named_path
-from executor.cli.printing import say
+from executor.cli.printing import Sinks, say
 from executor.cli.progress import people
-from executor.errors import RequestError
+from executor.errors import Cancelled, HostError, RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
 from executor.pipeline import Run, new_run_id
@@ -40,27 +42,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
-    """Run the job."""
+    """Run the job.
+
+    From the moment a release has its name the exit code is 0. What can then not be told any more, or not to its end, is
+    a warning on whatever still works.
+    """
     if args.json and args.events == "-":
         raise RequestError("--json and --events - both want stdout", hint="give --events a file")
-    run_id = new_run_id()
-    with ExitStack() as stack:
-        stack.enter_context(Reaper(open_home()))  # first: it is a fork of this process, which has no threads yet
-        subscribers: list[Subscriber] = []
-        if args.events == "-":
-            subscribers.append(json_lines(out))
-        elif args.events:
-            subscribers.append(json_lines(stack.enter_context(_open_events(args.events))))
-        subscribers.append(stack.enter_context(people(sys.stderr)))
-        events = Events(run_id, tuple(subscribers))
+    cancelled, run_id = cancel_on_signals(), new_run_id()
+    with Reaper(open_home()) as reaper:  # first: it is a fork of this process, which has no threads yet
+        sinks = Sinks()
         try:
-            result = _run(args, run_id, events)
-        except BaseException as err:  # whatever ends the run, its events end with a result
-            events.emit("result", result=failure_wire(err))
-            raise
-        events.emit("result", result=result)
-        talk = [f"warning: an event stream ended early: {reason}" for reason in events.lost]
-    say(sys.stderr, "\n".join([*talk, f"record: {result['record']}"]))
+            if args.events:
+                sinks.add(nullcontext(json_lines(out)) if args.events == "-" else _events_file(args.events))
+            sinks.add(people(sys.stderr))
+            events = Events(run_id, sinks.subscribers)
+            try:
+                result = _run(args, run_id, events, cancelled, reaper)
+            except BaseException as err:  # whatever ends the run, its events end with a result
+                events.emit("result", result=failure_wire(err))
+                raise
+            events.emit("result", result=result)
+        finally:
+            sinks.close()
+    lost = [f"an event stream ended early: {reason}" for reason in (*events.lost, *sinks.lost)]
+    result["warnings"] = [*result.get("warnings", ()), *lost]
+    say(sys.stderr, "\n".join([*(f"warning: {text}" for text in lost), *_record_lines(result)]))
     if args.json:
         say(out, json.dumps(result, indent=2))
     elif args.events != "-" and result["release"]:
@@ -68,31 +75,66 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     return int(result["exit_code"])
 
 
-def _run(args: argparse.Namespace, run_id: str, events: Events) -> dict[str, Any]:
+def _record_lines(result: Mapping[str, Any]) -> list[str]:
+    return [f"record: {result['record']}"] if "record" in result else []
+
+
+def _run(
+    args: argparse.Namespace, run_id: str, events: Events, cancelled: Callable[[], bool], reaper: Reaper
+) -> dict[str, Any]:
     home = open_home()
     key = check_key(args.idempotency_key) if args.idempotency_key is not None else None
     prepared = prepare(args.job, home=home)
     target = args.out.absolute() if args.out else home.releases / run_id
-    engine = DockerEngine()
+    engine = connect_engine(cancelled)
+    reaper.owed = engine.unremoved
     pool = None if args.cold else PoolClient(home, engine, wall_seconds=prepared.plan.longest_seconds)
-    context = Context(home=home, engine=engine, pool=pool, cancelled=cancel_on_signals())
+    context = Context(home=home, engine=engine, pool=pool, cancelled=cancelled)
     return Run(
         prepared, run_id=run_id, target=target, context=context, events=events, key=key, also_oms=args.also_oms
     ).execute()
 
 
-def _open_events(name: str) -> TextIO:
+def connect_engine(cancelled: Callable[[], bool]) -> DockerEngine:
+    """Return the engine, whose calls end soon after somebody asked to stop.
+
+    Raises:
+        HostError: None answers.
+        Cancelled: Somebody asked to stop before one did.
+    """
     try:
-        return Path(name).open("w", encoding="utf-8")
+        return DockerEngine(cancelled=cancelled)
+    except HostError as err:
+        if cancelled():
+            raise Cancelled("the run was cancelled") from err
+        raise
+
+
+@contextmanager
+def _events_file(name: str) -> Iterator[Subscriber]:
+    """Write events to a file, or to a pipe that somebody reads.
+
+    Raises:
+        RequestError: It cannot be opened, or is a pipe that nobody reads.
+    """
+    try:
+        # Not blocking: to open a pipe would wait for a reader that may never come.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(name, flags, 0o666)
     except OSError as err:
-        raise RequestError(f"cannot write events to {name}: {err.strerror}") from err
+        why = "nobody reads this pipe" if err.errno == errno.ENXIO else err.strerror
+        raise RequestError(f"cannot write events to {name}: {why}") from err
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123
+        yield json_lines(stream)
 
 
 def cancel_on_signals() -> "_Cancel":
     """Return what says whether somebody asked to stop."""
     cancel = _Cancel()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, cancel.on_signal)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a job in a shell's background: they mean it
+            signal.signal(number, cancel.on_signal)
     return cancel
 
 

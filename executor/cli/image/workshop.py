@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from executor.cli import printing
 from executor.home import open_home
 from images.build import Builder, blob_of_layer, build_layers
 from images.bytecode import BytecodeCache, UseOfBytecode
@@ -119,4 +120,4 @@ def print_result(out: TextIO, wire: Mapping[str, Any], text: str, *, as_json: bo
 
 def say(text: str) -> None:
     """Tell a person who waits."""
-    print(text, file=sys.stderr, flush=True)
+    printing.say(sys.stderr, text)

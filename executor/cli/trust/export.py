@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from executor.cli.printing import say
 from executor.errors import HostError, RequestError
 from executor.home import open_home
 from executor.trust import own_expectations
@@ -36,7 +37,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         out.write(json.dumps(wire | {"document": data}, indent=2) + "\n" if as_json else data)
         return 0
     _write(args.out, data)
-    print(f"written: {args.out}", file=sys.stderr)
+    say(sys.stderr, f"written: {args.out}")
     if as_json:
         out.write(json.dumps(wire | {"path": str(args.out)}, indent=2) + "\n")
     return 0

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from executor.cli.printing import say
 from executor.cli.trust.rotate import PUBLISH, local_domain
 from executor.cli.trust.show import describe, write
 from executor.home import open_home
@@ -15,5 +16,5 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     home, now = open_home(), datetime.now(UTC)
     local_domain(home).revoke(epoch=args.epoch, from_index=args.from_index, reason=args.reason, now=now)
     write(out, describe(home), as_json=getattr(args, "json", False))
-    print(PUBLISH, file=sys.stderr)
+    say(sys.stderr, PUBLISH)
     return 0

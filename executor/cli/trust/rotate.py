@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from executor.cli.printing import say
 from executor.cli.trust.show import describe, write
 from executor.home import Home, open_home
 from executor.trust import require_local
@@ -19,7 +20,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     home = open_home()
     local_domain(home).rotate(now=datetime.now(UTC))
     write(out, describe(home), as_json=getattr(args, "json", False))
-    print(PUBLISH, file=sys.stderr)
+    say(sys.stderr, PUBLISH)
     return 0
 
 
