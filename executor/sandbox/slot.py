@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError
+from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError, UnsupportedError
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
 from executor.sandbox.engine import Engine
 from executor.sandbox.sockets import address_in
@@ -26,6 +26,7 @@ from signing.files import make_folder
 PROTOCOL = 4
 CHANNELS = (b"S", b"C", b"O", b"E")
 _SOCKET = "worker.sock"
+_UNCONNECTED = 122  # what process 1 exits with that could not connect
 _START_SECONDS_MAX = 60.0
 _WARM_SECONDS_MAX = 120.0  # to import torch on a busy machine; 3 s on an idle one
 _TICK_SECONDS = 0.25
@@ -260,6 +261,11 @@ class _Reception:
         if self._cancelled():
             raise Cancelled("the run was cancelled")
         state = self._engine.state(self._container)
+        if not state.running and state.exit_code == _UNCONNECTED:
+            raise UnsupportedError(
+                "the container does not find the host's socket: the engine does not see the state directory",
+                hint="set EXECUTOR_HOME to a folder that the engine sees under the same path",
+            )
         if not state.running:
             raise HostError(f"the container ended before it spoke, status {state.exit_code}")
         if time.monotonic() > deadline:

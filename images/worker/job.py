@@ -8,17 +8,29 @@ A `script` job gets the running job from `current()`:
     job.progress(epoch=1, loss=0.7)      # numbers, shown live and recorded
     job.output("model.onnx", data)
     job.metrics(test_accuracy=0.81)      # recorded in the manifest as the job's own claim
+
+All of it may be called from threads and from forked children: what they send goes out whole, one after the other.
 """
 
+import fcntl
 import hashlib
 import math
+import os
+import re
 import socket
+import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from worker.frames import CHUNK_BYTES, send_bytes, send_json
 
 CODE = Path("/job")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_METRICS_MAX = 256
+_VALUES_MAX = 64
+_ROLES = ("model", "test-vectors", "report", "data")
 _current: "Job | None" = None
 
 
@@ -44,15 +56,32 @@ class Job:
         self.entry: str | None = launch.get("entry")
         self.claims: dict[str, float] = {}
         self._roles: dict[str, str] = launch["outputs"]
+        self._sent: set[str] = set()
         self.control = control
+        self._frame, self._output = _Turn(), _Turn()
 
     def progress(self, **values: float) -> None:
-        """Report named numbers, for the live display and the event stream."""
-        send_json(self.control, {"type": "progress", "values": _finite(values)})
+        """Report named numbers, for the live display and the event stream.
+
+        Raises:
+            TypeError: One is no number.
+            ValueError: One is not finite, a name is none, or there are more than 64.
+        """
+        if len(values) > _VALUES_MAX:
+            raise ValueError(f"{len(values)} values: at most {_VALUES_MAX} can be reported at once")
+        self.send({"type": "progress", "values": _finite(values)})
 
     def metrics(self, **values: float) -> None:
-        """Record named numbers in the manifest, as the job's claims."""
-        self.claims.update(_finite(values))
+        """Record named numbers in the manifest, as the job's claims: at most 256.
+
+        Raises:
+            TypeError: One is no number.
+            ValueError: One is not finite, a name is none, or there are too many.
+        """
+        claims = self.claims | _finite(values)
+        if len(claims) > _METRICS_MAX:
+            raise ValueError(f"{len(claims)} metrics: at most {_METRICS_MAX} are recorded")
+        self.claims = claims
 
     def output(self, name: str, content: bytes | str | Path, *, role: str | None = None) -> None:
         """Send one output to the host. The job file must declare its name.
@@ -63,26 +92,82 @@ class Job:
             role: `model`, `test-vectors`, `report` or `data`; the one that the job file declares where left out.
 
         Raises:
-            ValueError: The job file does not declare the name.
+            TypeError: The content is something else.
+            ValueError: The job file does not declare the name, it was sent before, or the role is none.
         """
         if name not in self._roles:
             raise ValueError(f"output {name!r} is not declared in the job file: {sorted(self._roles)}")
-        data = content.read_bytes() if isinstance(content, Path) else content
-        view = memoryview(data.encode() if isinstance(data, str) else data)
-        send_json(
-            self.control,
-            {"type": "output", "name": name, "role": role or self._roles[name], "size": len(view)},
-        )
-        for offset in range(0, len(view), CHUNK_BYTES):
-            send_bytes(self.control, view[offset : offset + CHUNK_BYTES])
-        send_json(self.control, {"type": "output-end", "sha256": hashlib.sha256(view).hexdigest()})
+        if role is not None and role not in _ROLES:
+            raise ValueError(f"role {role!r}: one of {', '.join(_ROLES)}")
+        view = memoryview(_bytes_of(content))
+        with self._output:
+            if name in self._sent:
+                raise ValueError(f"output {name!r} was sent already: send it once, at the end")
+            self._sent.add(name)
+            self.send({"type": "output", "name": name, "role": role or self._roles[name], "size": len(view)})
+            for offset in range(0, len(view), CHUNK_BYTES):
+                with self._frame:
+                    send_bytes(self.control, view[offset : offset + CHUNK_BYTES])
+            self.send({"type": "output-end", "sha256": hashlib.sha256(view).hexdigest()})
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message, whole, whoever else sends."""
+        with self._frame:
+            send_json(self.control, message)
+
+
+class _Turn:
+    """Held by one thread of one process at a time, of all that were forked from the one that made it.
+
+    A lock of threads alone would be copied by a fork, held or not. That of a file is a process's, and goes with it.
+    """
+
+    def __init__(self) -> None:
+        self._threads = threading.Lock()
+        self._processes: Any = None
+        with suppress(OSError):  # where there is no place to write, only one process sends
+            self._processes = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as the job
+        os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
+        self._threads = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        if self._processes is not None:
+            fcntl.lockf(self._processes, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if self._processes is not None:
+            fcntl.lockf(self._processes, fcntl.LOCK_UN)
+        self._threads.release()
+
+
+def _bytes_of(content: object) -> bytes | bytearray | memoryview:
+    if isinstance(content, Path):
+        return content.read_bytes()
+    if isinstance(content, str):
+        if os.path.isfile(content):  # noqa: PTH113 - which takes any text
+            raise TypeError(f"a text that is the path of a file: pass pathlib.Path({content!r})")
+        return content.encode()
+    if isinstance(content, memoryview):
+        return content.cast("B") if content.contiguous else content.tobytes()
+    if isinstance(content, (bytes, bytearray)):
+        return content
+    raise TypeError(f"an output is bytes, text or a pathlib.Path: {type(content).__name__}; save it in a format first")
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:
+    numbers = {}
     for name, value in values.items():
-        if not math.isfinite(float(value)):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a name: {name!r}: use 1 to 64 letters, digits and any of _ . -")
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+            raise TypeError(f"{name}: numbers only, not {type(value).__name__}")
+        numbers[name] = float(value)
+        if not math.isfinite(numbers[name]):
             raise ValueError(f"{name} is {value}: only finite numbers can be reported")
-    return {name: float(value) for name, value in values.items()}
+    return numbers
 
 
 def current() -> Job:

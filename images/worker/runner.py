@@ -54,13 +54,13 @@ def run_job(prepare: dict[str, Any], control: socket.socket) -> int:
     try:
         procedure = _import(PROCEDURES[launch["kind"]])
         result = procedure.run(job)
-        send_json(control, {"type": "result", "result": result or {}})
+        job.send({"type": "result", "result": result or {}})
     except SystemExit as request:
-        return _end_as_asked(request, job, control)
+        return _end_as_asked(request, job)
     except BaseException as err:  # the outermost frame of the process
         traceback.print_exc()
         sys.stderr.flush()
-        _send_error(control, type(err).__name__, str(err))
+        _send_error(job, type(err).__name__, str(err))
         return 1
     finally:
         sys.stdout.flush()
@@ -87,18 +87,18 @@ def _limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + _CPU_GRACE_SECONDS))
 
 
-def _end_as_asked(request: SystemExit, job: Job, control: socket.socket) -> int:
+def _end_as_asked(request: SystemExit, job: Job) -> int:
     """`sys.exit()` and `sys.exit(0)` finish a job, a number fails it, and a text says why."""
     if request.code in (None, 0):
-        send_json(control, {"type": "result", "result": {"metrics": job.claims}})
+        job.send({"type": "result", "result": {"metrics": job.claims}})
         return 0
     if isinstance(request.code, int):
         return (request.code & 0xFF) or 1
     print(request.code, file=sys.stderr, flush=True)
-    _send_error(control, "SystemExit", str(request.code))
+    _send_error(job, "SystemExit", str(request.code))
     return 1
 
 
-def _send_error(control: socket.socket, kind: str, message: str) -> None:
+def _send_error(job: Job, kind: str, message: str) -> None:
     text = message[:2000].encode(errors="replace").decode()
-    send_json(control, {"type": "error", "error": kind, "message": text})
+    job.send({"type": "error", "error": kind, "message": text})

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from worker.frames import connect, receive_json, send_json
 
 PROTOCOL = 4
+UNCONNECTED = 122
 _GRACE_SECONDS = 15.0  # after the host's own limit: for when the host is gone
 _BYE_SECONDS = 10.0
 _REAPED_AT_ONCE_MAX = 64
@@ -36,7 +37,7 @@ _IGNORED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGC
 def main() -> NoReturn:
     """Run one job and exit as it did: its code, or 128 and the signal's number."""
     _close_to_the_job()
-    supervisor = connect(b"S")
+    supervisor = _first_connection()
     send_json(supervisor, {"type": "ready", "protocol": PROTOCOL})
     prepare = receive_json(supervisor)
     channels = {name: connect(name) for name in (b"C", b"O", b"E")}
@@ -61,6 +62,14 @@ def main() -> NoReturn:
     send_json(supervisor, {"type": "exit", "exit_code": code, "signal": number, **watch.tmp_peaks()})
     _wait_for_bye(supervisor)
     os._exit(code)
+
+
+def _first_connection() -> socket.socket:
+    """Connect to the host. Where it cannot be found, the engine mounted another folder than the one it listens in."""
+    try:
+        return connect(b"S")
+    except OSError:
+        os._exit(UNCONNECTED)
 
 
 def _close_to_the_job() -> None:
