@@ -1,11 +1,15 @@
 """Where the executor keeps its state: `EXECUTOR_HOME`, by default the XDG state directory."""
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor.errors import UnsupportedError
+from executor.errors import UnsupportedError, host_error
 from signing.files import make_folder
+
+_HINT = "set EXECUTOR_HOME to a folder of yours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +83,41 @@ class Home:
                     make_folder(folder, mode=0o700, exist_ok=True)
                 else:
                     folder.mkdir(exist_ok=True)
+            self.check_owner()
         except OSError as err:
-            raise UnsupportedError(
-                f"cannot use the state directory: {err.strerror}: {path}", hint="set EXECUTOR_HOME to a folder of yours"
-            ) from err
+            failure = host_error(err, f"cannot use the state directory: {path}", hint=_HINT)
+            # That a folder above it is missing, as none can be made in /proc, is no passing state either.
+            raise UnsupportedError(failure.message, hint=_HINT) if err.errno == errno.ENOENT else failure from err
         return path
+
+    def check_owner(self) -> None:
+        """Refuse a state directory in which somebody else could put keys, code or releases.
+
+        Raises:
+            UnsupportedError: It is another user's, or others may write to it.
+            OSError: It is not there.
+        """
+        seen = self.root.stat()
+        if seen.st_uid != os.geteuid():
+            raise UnsupportedError(f"the state directory belongs to user {seen.st_uid}: {self.root}", hint=_HINT)
+        if seen.st_mode & 0o022:
+            raise UnsupportedError(
+                f"others may write to the state directory, mode {stat.S_IMODE(seen.st_mode):04o}: {self.root}",
+                hint=f"see who did, then: chmod go-w {self.root}",
+            )
 
 
 def open_home() -> Home:
-    """Return the home that the environment names."""
+    """Return the home that the environment names.
+
+    Raises:
+        UnsupportedError: It names none, and this user has none in which it could be.
+    """
     named = os.environ.get("EXECUTOR_HOME")
     if named:
         return Home(Path(named).absolute())
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    return Home(Path(state) / "executor")
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    except RuntimeError as err:  # neither HOME nor an entry for this user
+        raise UnsupportedError("no place for the state directory: this user has no home", hint=_HINT) from err
+    return Home((Path(state) / "executor").absolute())

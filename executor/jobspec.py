@@ -4,8 +4,13 @@ Parsed strictly into frozen values; a field that is not known is refused, becaus
 limit. Nothing here looks at the engine or at an input's bytes. Everything in it is the submitter's word.
 """
 
+import errno
 import json
+import os
 import re
+import select
+import stat
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +21,7 @@ from executor.errors import RequestError
 from signing.manifest import BUNDLE_SUFFIX
 
 _FILE_BYTES_MAX = 1 << 20
+_PIPE_SECONDS_MAX = 10.0
 MIB = 1 << 20
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -154,13 +160,34 @@ def load_job(path: Path) -> JobSpec:
         RequestError: It cannot be read, is not one document of at most 1 MiB, or breaks the schema.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES_MAX + 1)
+        data = _read(path)
     except OSError as err:
         raise RequestError(f"cannot read the job file: {path}: {err.strerror}") from err
     if len(data) > _FILE_BYTES_MAX:
         raise RequestError(f"job file is larger than {_FILE_BYTES_MAX} bytes: {path}")
     return parse_job(data, source=str(path))
+
+
+def _read(path: Path) -> bytes:
+    """Read a file, or a pipe that somebody writes to, as a shell's `<(...)` is: one that nobody does is not waited for.
+
+    Raises:
+        OSError: It cannot be read, is neither, or nothing comes.
+    """
+    # Not blocking: opening a pipe would wait for a writer that may never come.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        kind = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISFIFO(kind):
+            raise OSError(errno.EINVAL, "neither a file nor a pipe", str(path))
+        data, deadline = bytearray(), time.monotonic() + _PIPE_SECONDS_MAX
+        while len(data) <= _FILE_BYTES_MAX:
+            if stat.S_ISFIFO(kind) and not select.select([file], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise OSError(errno.ETIMEDOUT, f"nobody wrote to this pipe for {_PIPE_SECONDS_MAX:g} s", str(path))
+            piece = file.read(_FILE_BYTES_MAX + 1 - len(data))
+            if piece == b"":
+                break
+            data += piece or b""
+    return bytes(data)
 
 
 def parse_job(data: bytes, *, source: str) -> JobSpec:

@@ -27,7 +27,7 @@ from executor.limits import limits_wire
 from executor.metrics import take_metrics
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
-from executor.readiness import check_room
+from executor.readiness import check_inputs, check_room
 from executor.record import write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
@@ -178,7 +178,8 @@ class Run:
         context, plan = self._context, self._plan
         try:
             check_target(self._target, context.home, names=[f"{ARTIFACTS}/{o.name}" for o in plan.outputs])
-            check_room(plan, context.home, self._target)
+            waiting = check_inputs(plan, context.home, self._sources())
+            check_room(plan, context.home, self._target, input_bytes=waiting)
             signer = open_host_signer(context.home, now=context.now())
             recover(context.engine, context.home, now=context.now)
             admitted = admit(context.engine, plan)
@@ -348,12 +349,20 @@ class Run:
             also_oms=self._also_oms,
         )
 
+    def _sources(self) -> dict[str, Path]:
+        prepared = self._prepared
+        return {name: locate(item.uri, prepared.base) for name, item in prepared.spec.inputs.items()}
+
     def _lay_out(self, folder: Path) -> None:
         """Lay inputs and code out as the job will see them, and keep both for whoever runs the plan again."""
         prepared, cas = self._prepared, self._context.home.cas
-        sources = {name: locate(item.uri, prepared.base) for name, item in prepared.spec.inputs.items()}
         self._input_bytes = lay_out(
-            self._plan, sources, prepared.code, folder, store=InputStore(cas), cancelled=self._context.cancelled
+            self._plan,
+            self._sources(),
+            prepared.code,
+            folder,
+            store=InputStore(cas),
+            cancelled=self._context.cancelled,
         )
         if prepared.code is not None:
             keep_code(cas, prepared.code)

@@ -1,16 +1,34 @@
-"""Whether there is room for what a run may write, before anything is started."""
+"""What can be known of a run's inputs and of the room for what it may write, before anything is started."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from executor.errors import UnsupportedError
+from executor.errors import RequestError, UnsupportedError
 from executor.home import Home
 from executor.plan import LaunchPlan
+from executor.transfer.inputs import InputStore, size_of
 
 _RECORD_BYTES = 16 << 20  # for the record, the statements and the state of runs
 
 
-def check_room(plan: LaunchPlan, home: Home, target: Path) -> None:
+def check_inputs(plan: LaunchPlan, home: Home, sources: Mapping[str, Path]) -> int:
+    """Hold the sizes of the inputs, as the file system has them, against the plan's limit.
+
+    Returns:
+        How many bytes of them the state directory does not hold yet.
+
+    Raises:
+        RequestError: One is not there or no regular file, or all of them are larger than allowed.
+    """
+    sizes = {name: size_of(path, name) for name, path in sources.items()}
+    if (total := sum(sizes.values())) > plan.input_bytes:
+        raise RequestError(f"the inputs are {total} bytes, limits.input_bytes is {plan.input_bytes}")
+    store = InputStore(home.cas)
+    return sum(size for name, size in sizes.items() if not store.path_of(plan.inputs[name]).exists())
+
+
+def check_room(plan: LaunchPlan, home: Home, target: Path, *, input_bytes: int) -> None:
     """Hold the free space of the file systems against the plan's limits.
 
     Outputs lie in the state directory until they are released, and then, where that is another file system, once more.
@@ -19,13 +37,14 @@ def check_room(plan: LaunchPlan, home: Home, target: Path) -> None:
         plan: Its limits count.
         home: The state directory.
         target: Where the release shall be. Its folder is there.
+        input_bytes: What is still to be copied of the inputs.
 
     Raises:
         UnsupportedError: There is not enough.
         OSError: A file system does not say.
     """
     runs = home.runs
-    _check(runs, plan.output_bytes + plan.log_bytes + _RECORD_BYTES, "the state directory")
+    _check(runs, input_bytes + plan.output_bytes + plan.log_bytes + _RECORD_BYTES, "the state directory")
     if target.parent.stat().st_dev != runs.stat().st_dev:
         _check(target.parent, plan.output_bytes + _RECORD_BYTES, "the release")
 

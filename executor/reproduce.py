@@ -290,7 +290,7 @@ def _tolerance(wanted: Wanted, again: Replanned) -> Tolerance:
 def _processor() -> str:
     """Return the processor's model, which decides what its floating point comes out as."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -32,8 +32,11 @@ def own_expectations(home: Home) -> Expectations:
     Raises:
         VerificationError: Nobody does yet.
         TrustDomainError: What was chosen cannot be read.
+        UnsupportedError: The state directory is not this user's alone.
     """
     folder = home.root / "trust"
+    if home.root.exists():
+        home.check_owner()
     mode = mode_of(folder)
     if mode == "key":
         return expect_keys([folder / PUBLIC_KEY])

@@ -38,7 +38,7 @@ class IsolatedApt:
     def __enter__(self) -> Self:
         for part in ("lists/partial", "archives/partial"):
             (self._root / part).mkdir(parents=True)
-        (self._root / "status").write_text(self._installed)
+        (self._root / "status").write_text(self._installed, encoding="utf-8")
         self._run("apt-get", "update", "-qq", "--error-on=any")
         return self
 
@@ -117,7 +117,15 @@ class IsolatedApt:
         }
         command = [program, *(f"-o{key}={value}" for key, value in options.items()), *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_MAX, cwd=cwd, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_SECONDS_MAX,
+                cwd=cwd,
+                check=False,
+            )
         except FileNotFoundError as err:
             raise SourceError(
                 f"{program} is not installed",

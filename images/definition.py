@@ -59,11 +59,11 @@ def load_definition(name: str, folder: Path | None = None) -> Definition:
 
 def _document(path: Path) -> dict[str, Any]:
     """Read a definition; one that extends another changes only the fields that it names."""
-    document = tomllib.loads(path.read_text())
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
     base = document.pop("extends", None)
     if base is None:
         return document
-    below = tomllib.loads(path.with_name(f"{base}.toml").read_text())
+    below = tomllib.loads(path.with_name(f"{base}.toml").read_text(encoding="utf-8"))
     if "extends" in below:
         raise ValueError(f"{base}.toml extends another one itself")
     return _merge(below, document)

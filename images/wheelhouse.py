@@ -39,11 +39,16 @@ def pip_download(
     if constraints is None:
         command.append("--no-deps")
     elif constraints:
-        (target / "constraints.txt").write_text("\n".join(constraints))
+        (target / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
         command += ["--constraint", str(target / "constraints.txt")]
     try:
         done = subprocess.run(
-            [*command, "--", *requirements], capture_output=True, text=True, timeout=_FETCH_SECONDS_MAX, check=False
+            [*command, "--", *requirements],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_FETCH_SECONDS_MAX,
+            check=False,
         )
     except subprocess.TimeoutExpired as err:
         raise SourceError(f"pip did not end within {_FETCH_SECONDS_MAX} s") from err

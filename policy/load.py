@@ -162,7 +162,7 @@ def read_file(path: Path, model: type[_Model]) -> _Model:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as err:
         raise PolicyFileError(f"cannot read policy file {path.name}: {err.strerror}") from err
     except tomllib.TOMLDecodeError as err:
@@ -178,6 +178,6 @@ def _check(document: object, model: type[_Model], name: str) -> _Model:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise PolicyFileError(f"cannot read policy file {path.name}: {err}") from err

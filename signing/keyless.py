@@ -113,7 +113,7 @@ class KeylessSigner:
         self.check_ready()
         token = self._read_token()
         limit = _SECONDS_BASE + _SECONDS_EACH * len(statements)
-        return _in_time(lambda: _sign(self._trust_config.read_text(), token, statements), seconds=limit)
+        return _in_time(lambda: _sign(self._trust_config.read_text(encoding="utf-8"), token, statements), seconds=limit)
 
     def expectations(self) -> Expectations:
         """Return what a verifier insists on that trusts this identity and nobody else."""
@@ -130,7 +130,7 @@ class KeylessSigner:
         else:
             where = f"file {source.file}"
             try:
-                with Path(source.file).open() as file:
+                with Path(source.file).open(encoding="utf-8") as file:
                     token = file.read(_TOKEN_BYTES_MAX)
             except (OSError, UnicodeDecodeError) as err:
                 raise SigningError(f"cannot read the identity token: {where}: {err}") from err

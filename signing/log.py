@@ -117,7 +117,7 @@ class DiskLog:
             TrustDomainError: There is none.
         """
         try:
-            return (self._folder / "checkpoint").read_text()
+            return (self._folder / "checkpoint").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as err:
             raise TrustDomainError(f"log has no checkpoint: {self._folder}", hint="restore it from a backup") from err
 

@@ -67,7 +67,12 @@ def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: C
         result, artifacts = stages.run_job(folder / "log")
         if result.outcome.kind is not OutcomeKind.SUCCEEDED:
             return result, ""
-        return result, artifacts[0].path.read_text() if artifacts else "got through without a word"
+        text = (
+            artifacts[0].path.read_text(encoding="utf-8", errors="replace")
+            if artifacts
+            else "got through without a word"
+        )
+        return result, text
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

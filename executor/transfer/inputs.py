@@ -12,13 +12,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from executor.canonical import digest_of
-from executor.errors import Cancelled, HostError, RequestError
+from executor.errors import Cancelled, RequestError, host_error
 from signing.files import create, make_folder, write_whole
 
 _CHUNK = 1 << 20
 _ELF = b"\x7fELF"
 _CODE_BYTES_MAX = 64 << 20
 _CODE_FILES_MAX = 2000
+_CODE_DEPTH_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +43,21 @@ def read_code(path: Path, entry: str | None) -> CodeTree:
     Raises:
         RequestError: It cannot be read, is too large, holds a link or special file, or lacks its entry.
     """
-    if path.is_file():
+    try:
+        kind = path.stat().st_mode
+    except OSError as err:
+        raise RequestError(f"no code at {path}: {err.strerror}") from err
+    if stat.S_ISREG(kind):
         if entry not in (None, path.name):
             raise RequestError(f"code is the single file {path.name}, so its entry cannot be {entry!r}")
         found = [(path.name, path)]
         entry = path.name
-    elif path.is_dir():
+    elif stat.S_ISDIR(kind):
         if entry is None:
             raise RequestError(f"code is a directory: {path}", hint="name the file to run in `code.entry`")
         found = sorted(_walk(path))
     else:
-        raise RequestError(f"no code at {path}")
+        raise RequestError(f"code is neither a file nor a folder: {path}")
     files = _read_files(found)
     if entry not in {name for name, _ in files}:
         raise RequestError(f"code has no file {entry!r}: {path}")
@@ -110,6 +115,21 @@ def locate(uri: str, base: Path) -> Path:
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
     raise RequestError(f"cannot fetch an input from {parts.scheme}: {uri}", hint="use a path or a file: URI")
+
+
+def size_of(path: Path, name: str) -> int:
+    """Return an input's size in bytes, as the file system has it.
+
+    Raises:
+        RequestError: It is not there, or no regular file.
+    """
+    try:
+        seen = path.stat()
+    except (OSError, ValueError) as err:
+        raise RequestError(f"cannot read input {name!r}: {path}: {getattr(err, 'strerror', '') or err}") from err
+    if not stat.S_ISREG(seen.st_mode):
+        raise RequestError(f"input {name!r} is not a regular file: {path}")
+    return seen.st_size
 
 
 class InputStore:
@@ -173,7 +193,11 @@ def outside_of(path: Path, home: Path, *, what: str) -> Path:
     Raises:
         RequestError: It does.
     """
-    if path.resolve().is_relative_to(home.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(home.resolve())
+    except (OSError, RuntimeError) as err:  # of links that lead in a circle
+        raise RequestError(f"{what} cannot be found: {path}: {err}") from err
+    if inside:
         raise RequestError(f"{what} lies in the executor's own state directory: {path}")
     return path
 
@@ -210,26 +234,31 @@ def _copy_hashed(
     try:
         # Not blocking: opening a pipe would wait for a writer that may never come.
         with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            seen = os.fstat(file.fileno())
+            if not stat.S_ISREG(seen.st_mode):
                 raise RequestError(f"input {name!r} is not a regular file: {source}")
+            if seen.st_size > bytes_max:  # before a byte of it is copied
+                raise _too_large(name, source, bytes_max)
             while chunk := file.read(_CHUNK):
                 if size == 0 and not native:
                     refuse_native(chunk, what=f"input {name!r}")
                 size += len(chunk)
-                if size > bytes_max:
-                    raise RequestError(
-                        f"input {name!r} is larger than the {bytes_max} bytes left of limits.input_bytes: {source}"
-                    )
+                if size > bytes_max:  # it grew
+                    raise _too_large(name, source, bytes_max)
                 if cancelled():
                     raise Cancelled("the run was cancelled")
                 digest.update(chunk)
                 try:
                     write(chunk)
                 except OSError as err:
-                    raise HostError(f"cannot keep input {name!r}: {err.strerror}") from err
+                    raise host_error(err, f"cannot keep input {name!r}") from err
     except OSError as err:
         raise RequestError(f"cannot read input {name!r}: {source}: {err.strerror}") from err
     return digest.hexdigest()
+
+
+def _too_large(name: str, source: Path, bytes_max: int) -> RequestError:
+    return RequestError(f"input {name!r} is larger than the {bytes_max} bytes left of limits.input_bytes: {source}")
 
 
 def _tree_digest(files: tuple[tuple[str, bytes], ...]) -> str:
@@ -237,13 +266,26 @@ def _tree_digest(files: tuple[tuple[str, bytes], ...]) -> str:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    for path in root.rglob("*"):
-        relative = path.relative_to(root)
-        if "__pycache__" in relative.parts or (path.is_dir() and not path.is_symlink()):
-            continue
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise RequestError(f"code holds a link or a special file: {path}")
-        yield relative.as_posix(), path
+    """Yield the files under a folder, each with its name there, without a call of its own for every level."""
+    folders = [(root, 0)]
+    while folders:
+        folder, depth = folders.pop()
+        if depth > _CODE_DEPTH_MAX:
+            raise RequestError(f"code is more than {_CODE_DEPTH_MAX} folders deep: {root}")
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as err:
+            raise RequestError(f"cannot read code: {folder}: {err.strerror}") from err
+        for entry in entries:
+            if entry.name == "__pycache__":
+                continue
+            path = folder / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((path, depth + 1))
+            elif not entry.is_file(follow_symlinks=False):
+                raise RequestError(f"code holds a link or a special file: {path}")
+            else:
+                yield path.relative_to(root).as_posix(), path
 
 
 def _read_files(found: list[tuple[str, Path]]) -> tuple[tuple[str, bytes], ...]:
@@ -261,4 +303,8 @@ def _read_files(found: list[tuple[str, Path]]) -> tuple[tuple[str, bytes], ...]:
         if size > _CODE_BYTES_MAX:
             raise RequestError(f"code is larger than {_CODE_BYTES_MAX} bytes")
         files.append((name, data))
+    try:
+        "".join(name for name, _ in files).encode()
+    except UnicodeEncodeError as err:
+        raise RequestError("code holds a file whose name is not Unicode") from err
     return tuple(files)

@@ -71,7 +71,8 @@ def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_the_wheel_holds_the_four_packages_and_nothing_of_the_far_side(wheel_files: set[str]) -> None:
     tops = {n.partition("/")[0] for n in wheel_files if ".dist-info" not in n}
-    assert tops == set(HOST)
+    assert tops == {*HOST, "sealed_executor-0.1.0.data"}
+    assert [n for n in wheel_files if ".data/" in n] == ["sealed_executor-0.1.0.data/scripts/executor"]
     assert not [n for n in wheel_files if n.startswith(("images/worker", "tools", "tests"))]
 
 

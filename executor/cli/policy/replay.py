@@ -26,7 +26,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     same = canonical_json(again) == canonical_json(record["decision"])
     code = Exit.RELEASED if same else Exit.VERIFICATION_FAILED
     if args.sarif is not None:
-        args.sarif.write_text(json.dumps(sarif(again, version=__version__), indent=2) + "\n")
+        args.sarif.write_text(json.dumps(sarif(again, version=__version__), indent=2) + "\n", encoding="utf-8")
     document = {
         "schema": SCHEMA,
         "status": "same" if same else "differs",

@@ -47,7 +47,7 @@ def _write(path: Path, data: str) -> None:
     """Write a document whole: verifiers may be reading the one that lies there."""
     try:
         if path.exists() and not path.is_file():  # a pipe or a device, which is no document to replace
-            path.write_text(data)
+            path.write_text(data, encoding="utf-8")
         else:
             write_whole(path.resolve(), data.encode(), mode=0o644)
     except OSError as err:
@@ -59,12 +59,12 @@ def _document(form: str, mode: str, folder: Path, expect: Expectations) -> str:
     if (form == "public-key") != (mode == "key"):
         raise RequestError(f"trust mode {mode!r} has no {form}", hint="key: --form public-key; others: the other forms")
     if mode == "key":
-        return (folder / PUBLIC_KEY).read_text()
+        return (folder / PUBLIC_KEY).read_text(encoding="utf-8")
     if mode == "keyless":
-        return _of_config((folder / TRUST_CONFIG).read_text(), form, expect)
+        return _of_config((folder / TRUST_CONFIG).read_text(encoding="utf-8"), form, expect)
     if form == "trust":
-        return (folder / TRUST_DOCUMENT).read_text()
-    root = (folder / TRUSTED_ROOT).read_text()
+        return (folder / TRUST_DOCUMENT).read_text(encoding="utf-8")
+    root = (folder / TRUSTED_ROOT).read_text(encoding="utf-8")
     return root if form == "trusted-root" else _pretty(client_config(json.loads(root)))
 
 

@@ -83,7 +83,7 @@ def run(job: Job) -> dict[str, Any]:
         RuntimeError: Squid did not start, or ended.
     """
     for name in ("config", "hosts"):
-        Path(job.params[f"{name}_path"]).write_text(job.params[name])
+        Path(job.params[f"{name}_path"]).write_text(job.params[name], encoding="utf-8")
     asyncio.run(_serve(job))
     return {}
 
