@@ -27,10 +27,10 @@ from executor.limits import limits_wire
 from executor.metrics import take_metrics
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
-from executor.readiness import check_inputs, check_room
+from executor.readiness import check_inputs, check_limits, check_room
 from executor.record import write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
-from executor.release import ReleaseContent, check_target, release, staging_path, withdraw
+from executor.release import ReleaseContent, check_name, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.runs import Runs
 from executor.sandbox.engine import EngineInfo
@@ -90,6 +90,8 @@ class Run:
         self._context = context
         self._events = events
         self._key = key
+        check_limits(prepared.plan)
+        check_name(target)
         self._runs = Runs(context.home.runs_database)
         self._owner = this_process(deadline=time.time() + prepared.plan.longest_seconds)
         self._named: str | None = None  # sha256 of the manifest of the release that has, or is about to get, its name

@@ -1,6 +1,7 @@
 """What can be known of a run's inputs and of the room for what it may write, before anything is started."""
 
 import os
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,21 @@ from executor.plan import LaunchPlan
 from executor.transfer.inputs import InputStore, size_of
 
 _RECORD_BYTES = 16 << 20  # for the record, the statements and the state of runs
+
+
+def check_limits(plan: LaunchPlan) -> None:
+    """Hold what this process may do against what the run may make it do.
+
+    Raises:
+        UnsupportedError: Whoever started it does not let it write files that are as large as the job may send.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    needed = max(plan.output_file_bytes, _RECORD_BYTES)
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise UnsupportedError(
+            f"this process may write files of {most} bytes, the job may send {needed}",
+            hint="raise the limit that the command has, ulimit -f, or lower limits.output_file_bytes",
+        )
 
 
 def check_inputs(plan: LaunchPlan, home: Home, sources: Mapping[str, Path]) -> int:

@@ -90,6 +90,18 @@ class ReleaseContent:
         return str(self.record["run_id"])
 
 
+def check_name(target: Path) -> None:
+    """Refuse a name that no record can hold.
+
+    Raises:
+        RequestError: It is not Unicode.
+    """
+    try:
+        str(target).encode()
+    except UnicodeEncodeError as err:
+        raise RequestError(f"the name of the release directory is not Unicode: {str(target)!r}") from err
+
+
 def check_target(target: Path, home: Home, *, names: Iterable[str] = ()) -> None:
     """Refuse a place where no release can be put, before any work is done for it.
 
@@ -106,6 +118,12 @@ def check_target(target: Path, home: Home, *, names: Iterable[str] = ()) -> None
     parent = target.parent
     staging = staging_path(target, f"probe-{os.urandom(8).hex()}")
     try:
+        place, state = parent.resolve(), home.root.resolve()
+        if place.is_relative_to(state) and not place.is_relative_to(state / "releases"):
+            raise RequestError(
+                f"the release directory lies in the executor's own state directory: {target}",
+                hint="name another with --out; without it the release goes to releases/ there",
+            )
         with contextlib.suppress(FileNotFoundError):
             target.lstat()
             raise RequestError(f"release directory exists already: {target}", hint="name a new one with --out")
@@ -114,12 +132,6 @@ def check_target(target: Path, home: Home, *, names: Iterable[str] = ()) -> None
         longest = max((len(os.fsencode(own_bundle_path(name))) for name in names), default=0)
         if len(os.fsencode(staging)) + longest + 1 >= _PATH_BYTES_MAX:
             raise RequestError(f"the path of the release directory is too long for what is put in it: {target}")
-        place, state = parent.resolve(), home.root.resolve()
-        if place.is_relative_to(state) and not place.is_relative_to(state / "releases"):
-            raise RequestError(
-                f"the release directory lies in the executor's own state directory: {target}",
-                hint="name another with --out; without it the release goes to releases/ there",
-            )
         # Done, not asked: access(2) knows neither a name that is too long nor a full or read-only file system.
         make_folder(staging, mode=FOLDER_MODE)
         staging.rmdir()
