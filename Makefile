@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench soak mutants reproductions oracle clean
+.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench soak faults mutants reproductions oracle clean
 
 setup: $(VENV)/.ready
 
@@ -76,6 +76,10 @@ bench: image sigstore
 # A hundred hostile jobs, and a hundred executors killed at random moments: half an hour.
 soak: image
 	$(BIN)/python -m pytest -m soak -s tests/integration/test_soak.py
+
+# Make system calls, signals and the engine fail at a thousand places: an hour.
+faults: image compiler
+	$(BIN)/python -m pytest -m faults -s tests/unit/executor tests/integration
 
 # Take each check of the gate and of the verifier out, one at a time, and see that a test fails: half an hour.
 mutants: image sigstore

@@ -32,7 +32,7 @@ _KILL_SECONDS = 10.0
 _LOAD_SECONDS = 1800.0
 _MARGIN_SECONDS = 2.0  # between the connection's own time limit and ours
 # For all calls after somebody asked to stop. A kill and a removal take 0.4 s where all is well (2026-11).
-_CANCELLED_SECONDS = 1.5
+_CANCELLED_SECONDS = 1.0
 _TICK_SECONDS = 0.1
 _UNANSWERED_MAX = 32  # beyond that many calls without an answer the engine is not asked again
 _IDLE_MAX = 4

@@ -98,7 +98,7 @@ def test_one_signal_cancels_and_reports(host: Host) -> None:
     result = json.loads(out)
     assert (process.returncode, result["status"]) == (14, "cancelled")
     assert not target.exists()
-    assert containers() == ""
+    until(lambda: containers() == "")  # on a slow machine the reaper removes it
 
 
 def test_a_living_run_is_not_swept_by_another(host: Host) -> None:

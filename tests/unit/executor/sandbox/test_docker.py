@@ -12,9 +12,11 @@ import pytest
 
 from executor.errors import HostError
 from executor.sandbox import docker as docker_module
+from executor.sandbox.config import ContainerRequest
 from executor.sandbox.docker import DockerEngine
+from tests.unit.executor.sandbox.test_config import CONFIG
 
-ANSWERS = {"/version": {"ApiVersion": "1.41"}, "/containers/json": []}
+ANSWERS: dict[str, object] = {"/version": {"ApiVersion": "1.41"}, "/containers/json": []}
 
 
 class Engine:
@@ -112,3 +114,68 @@ def test_an_engine_that_left_too_many_calls_unanswered_is_not_asked(
     else:
         with pytest.raises(HostError, match="leaves 2 calls unanswered"):
             engine.owned("label")
+
+
+@pytest.fixture
+def asked_to_stop(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    asked = threading.Event()
+    monkeypatch.setattr(engine, "_cancelled", asked.is_set)
+    return asked
+
+
+def test_once_somebody_asked_to_stop_all_calls_together_have_little_time(
+    engine: DockerEngine, asked_to_stop: threading.Event
+) -> None:
+    threading.Timer(0.3, asked_to_stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(HostError, match="no answer"):
+        engine.state("c")
+    first = time.monotonic() - began
+    for _ in range(5):
+        with pytest.raises(HostError, match="no answer"):
+            engine.remove("c")
+    assert 1.0 <= first < 10, "15 s is what the call has else"
+    assert time.monotonic() - began - first < 10, "300 s is what those have else"
+
+
+def test_an_engine_that_answers_is_asked_also_after_somebody_asked_to_stop(
+    engine: DockerEngine, asked_to_stop: threading.Event
+) -> None:
+    asked_to_stop.set()
+    assert engine.owned("label") == []
+
+
+def request(name: str) -> ContainerRequest:
+    return ContainerRequest(name=name, config=CONFIG, folder=Path("/nowhere"), labels=())
+
+
+def test_a_container_is_owed_until_the_engine_has_removed_it(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ANSWERS, "/containers/create", {"Id": "c"})
+    assert engine.create(request("one")) == "c"
+    assert engine.unremoved() == {"one"}
+    monkeypatch.setitem(ANSWERS, "/containers/one", {})
+    engine.remove("one")
+    assert engine.unremoved() == frozenset()
+
+
+def test_a_container_that_may_have_been_made_without_an_answer_stays_owed(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it is not there says nothing: the engine may be about to make it."""
+    monkeypatch.setattr(docker_module, "_CHANGE_SECONDS", 0.2)
+    with pytest.raises(HostError, match="no answer"):
+        engine.create(request("one"))
+    monkeypatch.setitem(ANSWERS, "/containers/one", {})
+    engine.remove("one")
+    assert engine.unremoved() == {"one"}
+
+
+def test_what_could_not_be_removed_is_owed_whoever_made_it(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_module, "_CHANGE_SECONDS", 0.2)
+    with pytest.raises(HostError, match="no answer"):
+        engine.remove("theirs")
+    assert engine.unremoved() == {"theirs"}
