@@ -1,29 +1,39 @@
-"""The doctor: what a run would need of this host, checked one by one, and the sweep of what dead runs left."""
+"""The doctor: what a run would need of this host, checked by doing it, and the sweep of what dead runs left."""
 
+import secrets
+import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from executor.admission import admit, check_engine
 from executor.battery.attempts import ATTEMPTS
 from executor.battery.run import plan_attempt, run_battery
-from executor.errors import ExecutorError, HostError
+from executor.errors import ExecutorError, HostError, host_error
 from executor.exits import Exit
 from executor.home import Home, open_home
+from executor.readiness import check_room, check_state, check_writable, free_bytes
 from executor.recovery import recover
 from executor.runs import Runs
+from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
+from executor.sandbox.owner import claim_run_folder, labels_for
+from executor.sandbox.slot import make_folders, open_slot
 from executor.stages import Context
+from executor.trust import open_host_signer
 from images.errors import ImageError
 from images.lock import known_images, load_lock
 from policy.errors import PolicyError
 from policy.load import load_policy
+from signing.choice import is_chosen, mode_of
+from signing.errors import SigningError
 
 PROFILE = "standard"
 _ATTEMPTS_AT_ONCE = 2
+_PROBE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +81,16 @@ def examine(*, deep: bool = False, profile: str = PROFILE, say: Callable[[str], 
     home = open_home()
     engine = _engine()
     checks = [_no_torch(), _probe("policy", lambda: f"profile {PROFILE}, sha256 {load_policy(PROFILE).digest[:12]}")]
+    checks.append(_probe("state directory", lambda: _state_detail(home)))
     checks.append(_probe("state of runs", lambda: f"{len(Runs(home.runs_database).unfinished())} not ended"))
+    checks.append(_probe("signer", lambda: _signer_detail(home)))
     if isinstance(engine, ExecutorError):
         checks.append(Check(name="engine", ok=False, detail=engine.message, hint=engine.hint))
         return Report(checks=tuple(checks), removed=tuple(_sweep(None, home)))
     checks.append(_probe("engine", lambda: _engine_detail(engine)))
     checks += [_probe(f"image {name}", _image_probe(engine, name)) for name in _images()]
+    if all(check.ok for check in checks):
+        checks.append(_probe("sandbox", lambda: _sandbox_detail(engine, home)))
     if deep and all(check.ok for check in checks):
         checks += _try_to_break_out(engine, home, profile, say)
     return Report(checks=tuple(checks), removed=tuple(_sweep(engine, home)))
@@ -107,6 +121,56 @@ def _engine() -> Engine | HostError:
         return DockerEngine()
     except HostError as err:
         return err
+
+
+def _state_detail(home: Home) -> str:
+    check_state(home)
+    plan = plan_attempt(ATTEMPTS[0], profile=PROFILE)
+    check_room(plan, home, home.releases / "release", input_bytes=0)
+    return f"{home.root}, {free_bytes(home.runs) >> 20} MiB free"
+
+
+def _signer_detail(home: Home) -> str:
+    folder = home.root / "trust"
+    if not is_chosen(folder):
+        return "none yet: the first run makes a local trust domain"
+    if mode_of(folder) == "local":
+        check_writable(folder)
+    open_host_signer(home, now=datetime.now(UTC))
+    return f"mode {mode_of(folder)}"
+
+
+def _sandbox_detail(engine: Engine, home: Home) -> str:
+    """Start a container as a run does, and have it connect to this process."""
+    plan = plan_attempt(ATTEMPTS[0], profile=PROFILE)
+    config = replace(plan.inspection, image_id=admit(engine, plan).image_id)
+    run_id = f"doctor-{secrets.token_hex(6)}"
+    folder = claim_run_folder(home, run_id, wall_seconds=_PROBE_SECONDS)
+    try:
+        make_folders(folder / "probe")
+        request = ContainerRequest(
+            name=f"sealed-executor-{run_id}",
+            config=config,
+            folder=folder / "probe",
+            labels=labels_for(home, run_id, wall_seconds=_PROBE_SECONDS),
+        )
+        slot = open_slot(
+            engine,
+            request,
+            kind="inventory",
+            threads=1,
+            preload=False,
+            lease_seconds=_PROBE_SECONDS,
+            cancelled=lambda: False,
+        )
+        slot.shut()
+        if not slot.lease.end():
+            raise HostError("the engine did not remove a container")
+        return f"a container of {plan.image.name} came up in {sum(slot.seconds.values()):.1f} s"
+    except OSError as err:
+        raise host_error(err, "a container could not be tried") from err
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _engine_detail(engine: Engine) -> str:
@@ -150,14 +214,16 @@ def _no_torch() -> Check:
 def _probe(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name=name, ok=True, detail=look())
-    except (ExecutorError, ImageError, PolicyError) as err:
+    except (ExecutorError, ImageError, PolicyError, SigningError) as err:
         return Check(name=name, ok=False, detail=err.message, hint=err.hint)
+    except OSError as err:
+        return Check(name=name, ok=False, detail=f"{err.filename or 'the host'}: {err.strerror}", hint="")
 
 
 def _sweep(engine: Engine | None, home: Home) -> list[str]:
     try:
         return recover(engine, home, now=lambda: datetime.now(UTC))
-    except HostError as err:
+    except (HostError, OSError) as err:
         if engine is None:
-            return [f"not all: {err.message}"]
+            return [f"not all: {err}"]
         return _sweep(None, home)  # the engine's own check says what is wrong with it

@@ -86,8 +86,9 @@ class Home:
             self.check_owner()
         except OSError as err:
             failure = host_error(err, f"cannot use the state directory: {path}", hint=_HINT)
-            # That a folder above it is missing, as none can be made in /proc, is no passing state either.
-            raise UnsupportedError(failure.message, hint=_HINT) if err.errno == errno.ENOENT else failure from err
+            # A folder that cannot be made, as in /proc, or a file in its place is no passing state either.
+            lasting = err.errno in (errno.ENOENT, errno.EEXIST)
+            raise UnsupportedError(failure.message, hint=_HINT) if lasting else failure from err
         return path
 
     def check_owner(self) -> None:

@@ -27,7 +27,7 @@ from executor.limits import limits_wire
 from executor.metrics import take_metrics
 from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
-from executor.readiness import check_inputs, check_limits, check_room
+from executor.readiness import check_inputs, check_limits, check_room, check_writable
 from executor.record import write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_name, check_target, release, staging_path, withdraw
@@ -44,6 +44,7 @@ from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
 from executor.verdict import decision_wire
 from executor.workspace import lay_out
+from signing.choice import mode_of
 from signing.errors import SigningError
 from signing.files import make_folder
 from signing.manifest import ARTIFACTS, RECORD
@@ -182,6 +183,8 @@ class Run:
             check_target(self._target, context.home, names=[f"{ARTIFACTS}/{o.name}" for o in plan.outputs])
             waiting = check_inputs(plan, context.home, self._sources())
             check_room(plan, context.home, self._target, input_bytes=waiting)
+            if mode_of(context.home.trust) == "local":  # whose log grows with each run
+                check_writable(context.home.trust)
             signer = open_host_signer(context.home, now=context.now())
             recover(context.engine, context.home, now=context.now)
             admitted = admit(context.engine, plan)

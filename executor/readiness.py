@@ -5,10 +5,11 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 
-from executor.errors import RequestError, UnsupportedError
+from executor.errors import RequestError, UnsupportedError, host_error
 from executor.home import Home
 from executor.plan import LaunchPlan
 from executor.transfer.inputs import InputStore, size_of
+from signing.files import create, staged_path
 
 _RECORD_BYTES = 16 << 20  # for the record, the statements and the state of runs
 
@@ -26,6 +27,30 @@ def check_limits(plan: LaunchPlan) -> None:
             f"this process may write files of {most} bytes, the job may send {needed}",
             hint="raise the limit that the command has, ulimit -f, or lower limits.output_file_bytes",
         )
+
+
+def check_state(home: Home) -> None:
+    """See that every folder of the state directory can be written to, by doing it.
+
+    Raises:
+        HostError: One cannot be.
+    """
+    for folder in (home.cas, home.log, home.pool, home.releases, home.runs, home.trust):
+        check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """See that files can be made in a folder, by making one.
+
+    Raises:
+        HostError: None can be.
+    """
+    probe = staged_path(folder)
+    try:
+        create(probe, b"", mode=0o600)
+        probe.unlink()
+    except OSError as err:
+        raise host_error(err, f"no file can be made in {folder}", hint="see its permissions and its mount") from err
 
 
 def check_inputs(plan: LaunchPlan, home: Home, sources: Mapping[str, Path]) -> int:
@@ -72,7 +97,7 @@ def free_bytes(folder: Path) -> int:
         OSError: It does not say.
     """
     seen = os.statvfs(folder)
-    return (seen.f_bfree if os.geteuid() == 0 else seen.f_bavail) * seen.f_frsize
+    return seen.f_bavail * seen.f_frsize
 
 
 def _check(folder: Path, needed: int, what: str) -> None:

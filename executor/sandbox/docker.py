@@ -23,7 +23,7 @@ import requests.exceptions
 from executor.errors import HostError, UnsupportedError
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest, create_body, inert_body
-from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
+from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, ContainerState, EngineInfo, ImageFacts, OwnedContainer
 
 _LOOK_SECONDS = 15.0  # inspect and list: milliseconds where all is well
 _COUNTERS_SECONDS = 5.0
@@ -57,6 +57,7 @@ class DockerEngine:
         self._lock = threading.Lock()
         self._cancelled = cancelled
         self._cancelled_until: float | None = None
+        self._cpus: int | None = None  # that the engine has, once it has said so
         self._made: dict[str, bool] = {}  # containers that may be there, by name; whether the engine said so
         try:
             self._options = docker.utils.utils.kwargs_from_env()
@@ -78,6 +79,7 @@ class DockerEngine:
     def info(self) -> EngineInfo:
         """Ask the engine about itself."""
         info = self._call("ask the engine about itself", "info")
+        self._cpus = int(info.get("NCPU") or 0)
         major, _, minor = self._version.partition(".")
         options = [str(o) for o in info.get("SecurityOptions") or []]
         api = (int(major), int(minor))
@@ -176,6 +178,10 @@ class DockerEngine:
     def create(self, request: ContainerRequest) -> str:
         """Create a container and return its ID."""
         body = create_body(request)
+        if self._cpus is None:
+            self.info()
+        if self._cpus:  # a limit is a ceiling: engines refuse one that is above what they have
+            body["HostConfig"]["NanoCpus"] = min(body["HostConfig"]["NanoCpus"], self._cpus * 10**9)
         self._made[request.name] = False
         try:
             answer = self._call(
@@ -184,8 +190,10 @@ class DockerEngine:
         except _NotFoundError as err:
             del self._made[request.name]
             raise HostError(f"the engine has no image {request.config.image_id}") from err
-        except UnsupportedError:  # it has been refused, where an answer that never came may have made it all the same
+        except UnsupportedError as err:  # refused, where an answer that never came may have made it all the same
             del self._made[request.name]
+            if "bind source path does not exist" in err.message:
+                raise UnsupportedError(UNSEEN, hint=UNSEEN_HINT) from err
             raise
         self._made[request.name] = True
         return str(answer["Id"])

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest
 
+UNSEEN = "the engine does not see the state directory"
+UNSEEN_HINT = "set EXECUTOR_HOME to a folder that the engine sees under the same path"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError, UnsupportedError
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
-from executor.sandbox.engine import Engine
+from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, Engine
 from executor.sandbox.sockets import address_in
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 from signing.files import make_folder
@@ -262,10 +262,7 @@ class _Reception:
             raise Cancelled("the run was cancelled")
         state = self._engine.state(self._container)
         if not state.running and state.exit_code == _UNCONNECTED:
-            raise UnsupportedError(
-                "the container does not find the host's socket: the engine does not see the state directory",
-                hint="set EXECUTOR_HOME to a folder that the engine sees under the same path",
-            )
+            raise UnsupportedError(f"the container does not find the host's socket: {UNSEEN}", hint=UNSEEN_HINT)
         if not state.running:
             raise HostError(f"the container ended before it spoke, status {state.exit_code}")
         if time.monotonic() > deadline:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import until
-from tests.integration.conftest import Host, containers
+from tests.integration.conftest import Finished, Host, containers
 
 JOB = ({"name": "greeting.txt"},)
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -79,14 +79,9 @@ def test_a_run_of_an_odd_caller_releases_if_and_only_if_it_says_so(host: Host, n
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
-def test_what_is_closed_is_nobodys_file(host: Host, redirect: str) -> None:
-    """The next file that is opened would get the number: what is printed would go into it."""
-    job, target = host.script_job("hello", *JOB), host.folder / "release"
-    for arguments in (["version"], ["run", str(job), "--out", str(target)], ["verify", str(target)]):
-        done = subprocess.run(
-            ["sh", "-c", f'exec "$@" {redirect}', "sh", *host.command(*arguments)], capture_output=True, check=False
-        )
-        assert done.returncode == 0, arguments
+def test_a_version_needs_no_descriptor(host: Host, redirect: str) -> None:
+    shell = ["sh", "-c", f'exec "$@" {redirect}', "sh", *host.command("version")]
+    assert subprocess.run(shell, capture_output=True, check=False).returncode == 0
 
 
 @contextlib.contextmanager
@@ -346,3 +341,70 @@ def test_a_run_in_a_home_that_is_not_ascii_signs_in_any_locale(host: Host, tmp_p
         done = subprocess.run([str(COMMAND), *arguments], capture_output=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
     assert containers() == ""
+
+
+def unhealthy(done: Finished, check: str) -> None:
+    (failed,) = [row for row in done.json["checks"] if not row["ok"]]
+    assert (done.code, done.json["status"], failed["name"]) == (31, "unhealthy", check), done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def refused_before_it_starts(done: Finished, code: int) -> None:
+    assert (done.code, done.json["exit_code"]) == (code, code), done.stderr
+    assert "running" not in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["log", "trust", "cas", "run", "releases"])
+def test_a_file_in_the_place_of_a_folder_is_seen_by_doctor_and_run(host: Host, home: Path, folder: str) -> None:
+    home.mkdir(mode=0o700)
+    (home / folder).write_text("")
+    done = host.call("doctor", "--json")
+    assert done.code == 31
+    assert "state directory" in [row["name"] for row in done.json["checks"] if not row["ok"]]
+    code = 32 if folder == "trust" else 31
+    refused_before_it_starts(host.call("run", str(host.script_job("hello", *JOB)), "--json"), code)
+
+
+@pytest.mark.parametrize("folder", ["log", "trust", "run"])
+def test_a_folder_that_is_mounted_read_only_is_seen_by_doctor_and_run(host: Host, home: Path, folder: str) -> None:
+    assert host.call("run", str(host.script_job("hello", *JOB)), "--json").code == 0
+    place = home / folder
+    subprocess.run(["mount", "--bind", str(place), str(place)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
+    try:
+        done = host.call("doctor", "--json")
+        assert done.code == 31
+        assert "state directory" in [row["name"] for row in done.json["checks"] if not row["ok"]]
+        refused_before_it_starts(host.call("run", str(host.script_job("hello", *JOB)), "--json"), 31)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_an_engine_that_does_not_see_the_state_directory_is_seen_by_doctor_and_run(host: Host, home: Path) -> None:
+    home.mkdir(mode=0o700)
+    job = host.script_job("hello", *JOB)
+    for command in (["doctor", "--json"], ["run", str(job), "--json"]):
+        script = f'mount -t tmpfs -o mode=700 tmpfs {home} && exec "$@"'
+        line = ["unshare", "--mount", "sh", "-c", script, "sh", *host.command(*command)]
+        ended = subprocess.run(line, capture_output=True, text=True, check=False)
+        done = Finished(ended.returncode, ended.stdout, ended.stderr)
+        if command[0] == "doctor":
+            unhealthy(done, "sandbox")
+        else:
+            refused_before_it_starts(done, 31)
+            assert "does not see the state directory" in done.json["error"]["message"]
+
+
+def test_a_target_that_another_run_takes_meanwhile_is_that_ones(host: Host) -> None:
+    """Both began when there was nothing; the later of the two has nothing to retry."""
+    target = host.folder / "release"
+    slow = host.script_job("pause", *JOB)
+    command = host.command("run", str(slow), "--out", str(target), "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as late:
+        assert late.stderr is not None
+        while "running" not in (line := late.stderr.readline()):
+            assert line, "the run ended early"
+        assert host.call("run", str(host.script_job("hello", *JOB)), "--out", str(target)).code == 0
+        out, _ = late.communicate(timeout=600)
+    assert json.loads(out)["exit_code"] == late.returncode == 21
+    assert host.call("verify", str(target)).code == 0

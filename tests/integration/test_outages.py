@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -22,10 +23,11 @@ SECONDS_AWAY = (1.0, 5.0, 20.0)
 
 
 @pytest.fixture
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def line(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Line]:
     line = Line(tmp_path_factory.mktemp("e") / "s")
     yield line
     line.cut()
+    shutil.rmtree(home)  # without which a reaper has nothing to do: it would wait for this engine for good
 
 
 def start(host: Host, line: Line, job: Path) -> "subprocess.Popen[str]":

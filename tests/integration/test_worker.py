@@ -99,3 +99,42 @@ def test_an_inventory_within_its_bounds_passes_and_beyond_each_denies_its_artifa
         assert finding.startswith("INVENTORY-FAILED")
         assert words in finding
     assert seen == {"together": [False] * 9 + [True] * 3}
+
+
+def test_what_threads_and_forked_children_send_never_mixes(host: Host) -> None:
+    job = host.script_job("threads", {"name": "a.txt"}, {"name": "b.txt"}, {"name": "c.txt"}, limits={"pids": 64})
+    done, target = host.run(job)
+    assert done.code == 0, done.stderr
+    sizes = {path.name: path.stat().st_size for path in (target / "artifacts").iterdir()}
+    assert sizes == {"a.txt": 6 << 20, "b.txt": 6 << 20, "c.txt": 4}
+
+
+def test_what_a_job_says_wrongly_is_an_error_that_names_it(host: Host) -> None:
+    job = host.script_job("wrong_words", {"name": "a.json"}, {"name": "b.txt"}, {"name": "found.json"})
+    done, target = host.run(job)
+    assert done.code == 0, done.stderr
+    found = json.loads((target / "artifacts/found.json").read_text())
+    expected = {
+        "text for a number": "TypeError: phase: numbers only",
+        "text that is a number": "TypeError: loss: numbers only",
+        "a name with a space": "ValueError: not a name: 'a b'",
+        "an escape": "ValueError: not a name",
+        "no name": "ValueError: not a name: ''",
+        "256 metrics": "taken",
+        "257 metrics": "ValueError: 257 metrics: at most 256",
+        "65 values": "ValueError: 65 values: at most 64",
+        "64 values": "taken",
+        "a numpy number": "taken",
+        "an array": "TypeError: an output is bytes, text or a pathlib.Path: ndarray",
+        "a mapping": "TypeError: an output is bytes, text or a pathlib.Path: dict",
+        "a path as text": "TypeError: a text that is the path of a file: pass pathlib.Path",
+        "a role that is none": "ValueError: role 'reports': one of model, test-vectors, report, data",
+        "a view of numbers": "taken",
+        "sent twice": "ValueError: output 'a.json' was sent already",
+        "a path": "taken",
+    }
+    assert set(found) == set(expected)
+    for name, words in expected.items():
+        assert found[name].startswith(words), (name, found[name])
+    assert len(done.json["metrics"]) == 256
+    assert done.json["warnings"] == []

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,9 +150,27 @@ def request(name: str) -> ContainerRequest:
     return ContainerRequest(name=name, config=CONFIG, folder=Path("/nowhere"), labels=())
 
 
+@pytest.mark.parametrize(("has", "asked"), [(1, 10**9), (2, 1_500_000_000), (64, 1_500_000_000)])
+def test_a_limit_on_cpus_is_never_more_than_the_engine_has(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch, has: int, asked: int
+) -> None:
+    bodies = []
+
+    def answer(what: str, method: str, *args: Any, **_: Any) -> dict[str, Any]:
+        if method == "info":
+            return {"ServerVersion": "1", "NCPU": has}
+        bodies.append(args[0])
+        return {"Id": "c"}
+
+    monkeypatch.setattr(engine, "_call", answer)
+    engine.create(request("one"))
+    assert [body["HostConfig"]["NanoCpus"] for body in bodies] == [asked]
+
+
 def test_a_container_is_owed_until_the_engine_has_removed_it(
     engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(engine, "_cpus", 2)
     monkeypatch.setitem(ANSWERS, "/containers/create", {"Id": "c"})
     assert engine.create(request("one")) == "c"
     assert engine.unremoved() == {"one"}
@@ -164,6 +183,7 @@ def test_a_container_that_may_have_been_made_without_an_answer_stays_owed(
     engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That it is not there says nothing: the engine may be about to make it."""
+    monkeypatch.setattr(engine, "_cpus", 2)
     monkeypatch.setattr(docker_module, "_CHANGE_SECONDS", 0.2)
     with pytest.raises(HostError, match="no answer"):
         engine.create(request("one"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from executor.errors import HostError, ImageMismatchError
+from executor.errors import HostError, ImageMismatchError, UnsupportedError
 from executor.sandbox import intake as intake_module
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest
@@ -430,3 +430,15 @@ def test_a_home_with_a_path_longer_than_a_socket_address_works(tmp_path: Path) -
 def test_the_cpu_backstop_is_beyond_what_an_honest_process_can_use() -> None:
     assert cpu_seconds_backstop(2, 60) >= 120
     assert cpu_seconds_backstop(0.5, 60) >= 60
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"), [(122, UnsupportedError, "does not see"), (1, HostError, "ended")]
+)
+def test_a_container_that_does_not_find_the_socket_is_told_from_one_that_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[HostError], words: str
+) -> None:
+    monkeypatch.setattr(FakeEngine, "start", lambda *_: None)
+    with pytest.raises(HostError, match=words) as failed:
+        bench.run(wait_for_kill, engine=FakeEngine(wait_for_kill, status=status))
+    assert type(failed.value) is kind
