@@ -1,7 +1,6 @@
 """The doctor: what a run would need of this host, checked by doing it, and the sweep of what dead runs left."""
 
 import secrets
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from policy.errors import PolicyError
 from policy.load import load_policy
 from signing.choice import is_chosen, mode_of
 from signing.errors import SigningError
+from signing.files import remove_folder
 
 PROFILE = "standard"
 _ATTEMPTS_AT_ONCE = 2
@@ -170,7 +170,7 @@ def _sandbox_detail(engine: Engine, home: Home) -> str:
     except OSError as err:
         raise host_error(err, "a container could not be tried") from err
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def _engine_detail(engine: Engine) -> str:

@@ -9,7 +9,6 @@ are gone afterwards and no half-made release has a name.
 import contextlib
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,7 +45,7 @@ from executor.verdict import decision_wire
 from executor.workspace import lay_out
 from signing.choice import mode_of
 from signing.errors import SigningError
-from signing.files import make_folder
+from signing.files import make_folder, remove_folder
 from signing.manifest import ARTIFACTS, RECORD
 from signing.signer import Signer
 from signing.verify import Verified
@@ -136,8 +135,8 @@ class Run:
             return result  # it stays unfinished in the state of runs, so that the next one writes its record
         try:
             self._runs.end(self._run_id, self._owner, result)
-        except HostError as err:  # what was done stands; the next one puts it down
-            self._warn(f"{err.message}; the run itself ended as reported")
+        except Exception as err:  # what was done stands; the next one puts it down
+            self._warn(f"{err}; the run itself ended as reported")
             result["warnings"] = self._report["warnings"]
         return result
 
@@ -195,15 +194,15 @@ class Run:
         except Exception as err:
             known = self._known(err)
             raise known from (err if known is not err else err.__cause__)
-        with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            status = self._run(folder, log_folder, admitted, signer)
+        except BaseException:
+            self._take_back()  # without a record there is no release either
+            raise
+        finally:
             if context.pool is not None:
-                stack.callback(context.pool.close)
-            try:
-                status = self._run(folder, log_folder, admitted, signer)
-            except BaseException:
-                self._take_back()  # without a record there is no release either
-                raise
+                context.pool.close()
+            remove_folder(folder)
         return self._result_wire(status)
 
     def _known(self, error: Exception) -> Exception:

@@ -55,14 +55,13 @@ class Reaper:
 
     def __exit__(self, *_: object) -> None:
         """Let it go, unless a container is owed: whatever else was started is gone, or in the state of runs."""
-        if self.owed():
+        is_owed = bool(self.owed())
+        with contextlib.suppress(OSError):  # it may have been killed itself, or be nobody's child to wait for
+            if not is_owed:
+                os.write(self._writer, b".")
             os.close(self._writer)
-            return
-        with contextlib.suppress(OSError):  # it may have been killed itself
-            os.write(self._writer, b".")
-        os.close(self._writer)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            if not is_owed:
+                os.waitpid(self._pid, 0)
 
 
 def _be_reaper(reader: int, home: Home) -> NoReturn:

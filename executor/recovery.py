@@ -6,7 +6,6 @@ Run at the start of every run, by `doctor`, and by the reaper that watches over 
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from executor.sandbox.engine import Engine
 from executor.sandbox.owner import sweep, this_process
 from executor.trust import open_host_signer
 from signing.errors import SigningError
-from signing.files import make_folder
+from signing.files import make_folder, remove_folder
 from signing.manifest import MANIFEST, RECORD
 
 _SETTLE_SECONDS = 60.0
@@ -70,7 +69,7 @@ def settle(run: StoredRun, runs: Runs, home: Home, *, now: Callable[[], datetime
             _see_recorded(run.end_record, home.log / run.run_id, home, now=now)
             runs.end(run.run_id, me, run.end_result)
             return f"run {run.run_id}: {run.end_record['status']}"
-        shutil.rmtree(staging_path(run.target, run.run_id), ignore_errors=True)
+        remove_folder(staging_path(run.target, run.run_id))
         _see_recorded(run.lost_record, home.log / run.run_id, home, now=now)
         runs.lose(run.run_id, me)
     except BaseException:

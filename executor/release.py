@@ -23,7 +23,7 @@ from executor.transfer.quarantine import Artifact
 from signing.bundle import MEDIA_TYPE
 from signing.chain import PREDICATE_OF
 from signing.encoding import canonical_json, sha256_hex
-from signing.files import create, make_folder
+from signing.files import create, make_folder, remove_folder
 from signing.layout import for_each, hash_descriptor
 from signing.manifest import (
     ARTIFACTS,
@@ -198,7 +198,7 @@ def release(
     finally:
         if collecting:
             gc.enable()
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_folder(staging)
     return verified
 
 
@@ -212,7 +212,7 @@ def withdraw(target: Path, run_id: str) -> None:
     target.rename(staging)
     with contextlib.suppress(OSError):
         _sync_one(target.parent)
-    shutil.rmtree(staging, ignore_errors=True)
+    remove_folder(staging)
 
 
 def _stage(approved: Approved, content: ReleaseContent, documents: Mapping[str, bytes], staging: Path) -> Manifest:

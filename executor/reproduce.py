@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from executor.workspace import lay_out
 from policy.decision import denies
 from signing.chain import reference
 from signing.encoding import sha256_hex
-from signing.files import make_folder, write_whole
+from signing.files import make_folder, remove_folder, write_whole
 from signing.layout import read_small
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, FILE_MODE, FOLDER_MODE, PLAN
 from signing.reproduction import reproductions_folder
@@ -144,7 +143,7 @@ def reproduce(
     finally:
         if context.pool is not None:
             context.pool.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
     predicate = {
         "run_id": run_id,
         "reproduced_run_id": verified.manifest.run_id,

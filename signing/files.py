@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import time
 from io import FileIO
@@ -10,6 +11,7 @@ from pathlib import Path
 
 NAMED_BYTES_MAX = 256 << 20
 _STAGED = ".new-"
+_REMOVAL_TRIES = 2
 _STALE_SECONDS = 24 * 3600  # no file takes a day to write: its writer died
 
 
@@ -99,6 +101,18 @@ def make_folder(folder: Path, *, mode: int, parents: bool = False, exist_ok: boo
             raise
         return
     folder.chmod(mode)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that it holds, as far as that can be done, and raise nothing.
+
+    `shutil.rmtree` stops and raises where a close fails, also where it is to ignore errors (Python 3.11, seen 2026-11).
+    """
+    for _ in range(_REMOVAL_TRIES):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
 
 
 def create(path: Path, data: bytes, *, mode: int) -> None:

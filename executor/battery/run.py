@@ -1,7 +1,6 @@
 """Run attempts, each as a job of its own in the sandbox that every job gets."""
 
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +15,7 @@ from executor.sandbox.outcome import OutcomeKind
 from executor.sandbox.owner import claim_run_folder
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Stages
-from signing.files import create, make_folder
+from signing.files import create, make_folder, remove_folder
 
 _MIB = 1 << 20
 _LIMITS = {
@@ -74,7 +73,7 @@ def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: C
         )
         return result, text
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def judge(attempt: Attempt, result: RunResult, sent: str) -> str | None:

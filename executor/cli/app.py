@@ -151,6 +151,12 @@ class _Stdout(io.FileIO):
         except OSError as err:
             raise _UnwritableError(err.errno, err.strerror) from err
 
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as err:  # some file systems say only now that they could not write
+            raise _UnwritableError(err.errno, err.strerror) from err
+
 
 def _data_stream() -> TextIO:
     """Put the real stdout aside for data, and let everything else that prints reach stderr."""

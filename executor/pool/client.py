@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import socket
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import this_process
 from executor.sandbox.slot import CHANNELS, OwnLease, Slot
+from signing.files import remove_folder
 
 _END_SECONDS = 5.0
 _ANSWER_SECONDS = 20.0  # several containers may have to be looked at and discarded
@@ -64,7 +64,8 @@ class PoolClient:
     def close(self) -> None:
         """Tell the pool that this run needs nothing more of it."""
         while self._misses:
-            self._misses.pop().close()
+            with contextlib.suppress(OSError):
+                self._misses.pop().close()
 
     def _slot(
         self,
@@ -106,7 +107,7 @@ class _PoolLease:
                 receive(self._stream)
             except (OSError, EOFError, ValueError):  # the pool is going, or gone
                 removed = self._own.end()
-                shutil.rmtree(self._folder, ignore_errors=True)
+                remove_folder(self._folder)
                 return removed
         return None
 

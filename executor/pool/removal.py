@@ -3,7 +3,6 @@
 import contextlib
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from executor.home import Home
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import LABEL_OWNER, home_label, parse_owner
 from executor.sandbox.slot import Slot
+from signing.files import remove_folder
 
 _REMOVERS = 2
 _REMOVAL_PATIENCE_SECONDS = 10.0
@@ -116,7 +116,7 @@ class Removals:
                 if not self._stopping.wait(_RETRY_SECONDS):
                     self._queue.put(removal)
                 continue  # its folder stays, so that a sweep knows whose it was
-            shutil.rmtree(slot.folder, ignore_errors=True)
+            remove_folder(slot.folder)
             self.forget(slot.request.name)
 
     def _remove_strays(self) -> None:

@@ -10,7 +10,6 @@ A caller's connection is its lease: when it ends, the container goes, whatever b
 import contextlib
 import os
 import secrets
-import shutil
 import socket
 import threading
 import time
@@ -29,6 +28,7 @@ from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.owner import claim_run_folder, hand_over, labels_for, parse_owner
 from executor.sandbox.slot import CHANNELS, Slot, make_folders, open_slot
+from signing.files import remove_folder
 
 SCHEMA = "executor.pool/v1"
 _QUIET_SECONDS = 0.25  # without a job before refill goes on
@@ -336,7 +336,7 @@ class Pool:
                 cancelled=self._stopping.is_set,
             )
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             self._removals.forget(name)  # if the engine makes it all the same, it is a stray
             raise
         return replace(slot, warm=True, seconds={})

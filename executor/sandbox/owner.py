@@ -9,7 +9,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from executor.errors import HostError
 from executor.home import Home
 from executor.sandbox.engine import Engine, OwnedContainer
-from signing.files import create, make_folder, staged_files, staged_path
+from signing.files import create, make_folder, remove_folder, staged_files, staged_path
 from signing.manifest import MANIFEST
 
 LABEL_OWNER = "sealed-executor.owner"
@@ -103,7 +102,7 @@ def claim_run_folder(home: Home, run_id: str, *, wall_seconds: float) -> Path:
         create(staged / "owner", str(this_process(deadline=time.time() + wall_seconds)).encode(), mode=0o600)
         staged.rename(folder)
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
+        remove_folder(staged)
         raise
     return folder
 
@@ -133,7 +132,7 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
         with contextlib.suppress(FileNotFoundError):  # its owner, or another sweep, was faster
             if _is_abandoned(folder):
                 removed += _remove_staging(folder)
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
                 removed.append(f"run folder {folder.name}")
     _remove_unclaimed(home.runs)
     return removed
@@ -191,7 +190,7 @@ def _remove_staging(run_folder: Path) -> list[str]:
     # The note is ours, yet it names a folder elsewhere: take nothing that does not look like a staging folder.
     if not staging.name.endswith(f".{run_folder.name}.partial") or staging.is_symlink() or not staging.is_dir():
         return []
-    shutil.rmtree(staging, ignore_errors=True)
+    remove_folder(staging)
     return [f"half-made release {staging.name}"]
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from executor.errors import HostError, JobError
+from executor.errors import HostError, JobError, host_error
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.counters import Counters, Reading
 from executor.sandbox.engine import Engine
@@ -114,6 +114,7 @@ class Session:
         config = slot.request.config
         self._counters = Counters(engine, slot.container, slot.pid, guest_kernel=config.has_guest_kernel, clock=clock)
         self._idle = IdleClock(clock(), limit_seconds=limits.idle_seconds, cpus=config.cpus)
+        self._is_launched = True
         self._window: Reading | None = None  # from where it is counted whether to measure the temporary file system
         self._first: float | None = None
 
@@ -178,18 +179,23 @@ class Session:
             for channel, message in ((b"S", wall), (b"C", launch)):
                 self._slot.channels[channel].settimeout(_END_SECONDS_MAX)
                 self._slot.channels[channel].sendall(encode_message(message))
-        except OSError:
-            return  # it died while it waited: its status says why
+        except (BrokenPipeError, ConnectionResetError):
+            self._is_launched = False  # it died while it waited: its status says why
+        except OSError as err:
+            raise host_error(err, "a container could not be told what to run") from err
 
     def _serve(self, began: float) -> None:
         """Drain all channels until process 1 reports the job's end, all channels close, or the host stops it."""
-        next_look, deadline = began + _TICK_SECONDS, began + self._limits.wall_seconds
+        wall_seconds = self._limits.wall_seconds if self._is_launched else _END_SECONDS_MAX
+        next_look, deadline = began + _TICK_SECONDS, began + wall_seconds
         with selectors.DefaultSelector() as selector:
             for name, stream in self._slot.channels.items():
                 stream.setblocking(False)
                 selector.register(stream, selectors.EVENT_READ, name)
             while self._stop is None and selector.get_map():
                 now = self._clock()
+                if now >= deadline and not self._is_launched:
+                    raise HostError("a container could not be told what to run, and has not ended")
                 if now >= deadline:
                     self._stop = (Stop.WALL, f" of {self._limits.wall_seconds:g} s")
                     break

@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,18 @@ def reasons(home: Path, names: list[str]) -> list[str | None]:
     return [log.get(name) for name in names]
 
 
+def has_ended(engine: Any, visit: str) -> bool:
+    return not engine.exec_inspect(visit)["Running"]
+
+
 def test_a_container_that_somebody_ran_a_program_in_is_not_given_away(host: Host, home: Path) -> None:
     job = host.script_job("hello", *JOB)
     with pool(host, str(job)):
         engine, names = raw_engine(), mine()
         for name in names:
             visit = engine.exec_create(name, ["/usr/bin/python3.11", "-I", "-S", "-c", "pass"])
-            engine.exec_start(visit["Id"])  # has ended by now: what it left behind is CPU time, and the engine's word
+            engine.exec_start(visit["Id"])
+            until(partial(has_ended, engine, visit["Id"]))  # it leaves CPU time behind, and the engine's word
         assert host.run(job)[0].code == 0
         until(lambda: full(host) and None not in reasons(home, names))  # what is given away is not discarded
         assert len(names) == 3

@@ -5,7 +5,6 @@ Nothing is loaded here or there. What only a replay can find is not found.
 
 import argparse
 import hashlib
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -27,7 +26,7 @@ from executor.transfer.quarantine import Artifact
 from policy.decision import check_static
 from policy.inspection import ArtifactInventory
 from policy.model import Policy
-from signing.files import make_folder
+from signing.files import make_folder, remove_folder
 
 SCHEMA = "executor.policy-inventory/v1"
 
@@ -51,7 +50,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         )
         inventories, _ = stages.inventory(artifacts)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
     described = [_with_fitting_role(inventory, plan.policy) for inventory in inventories.artifacts]
     findings = check_static(plan.policy, described, today=today())
     code = Exit.DENIED if findings else Exit.RELEASED
