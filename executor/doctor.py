@@ -19,7 +19,7 @@ from executor.runs import Runs
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
-from executor.sandbox.owner import claim_run_folder, labels_for
+from executor.sandbox.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.sandbox.slot import make_folders, open_slot
 from executor.stages import Context
 from executor.trust import open_host_signer
@@ -29,7 +29,6 @@ from policy.errors import PolicyError
 from policy.load import load_policy
 from signing.choice import is_chosen, mode_of
 from signing.errors import SigningError
-from signing.files import remove_folder
 
 PROFILE = "standard"
 _ATTEMPTS_AT_ONCE = 2
@@ -170,7 +169,7 @@ def _sandbox_detail(engine: Engine, home: Home) -> str:
     except OSError as err:
         raise host_error(err, "a container could not be tried") from err
     finally:
-        remove_folder(folder)
+        discard_run_folder(folder)
 
 
 def _engine_detail(engine: Engine) -> str:

@@ -34,7 +34,7 @@ from executor.report import Status, error_wire, failure_wire, host_fault, result
 from executor.runs import Runs
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import claim_run_folder, note_staging, this_process
+from executor.sandbox.owner import claim_run_folder, discard_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
 from executor.statements import chain_of
@@ -45,7 +45,7 @@ from executor.verdict import decision_wire
 from executor.workspace import lay_out
 from signing.choice import mode_of
 from signing.errors import SigningError
-from signing.files import make_folder, remove_folder
+from signing.files import make_folder
 from signing.manifest import ARTIFACTS, RECORD
 from signing.signer import Signer
 from signing.verify import Verified
@@ -202,7 +202,7 @@ class Run:
         finally:
             if context.pool is not None:
                 context.pool.close()
-            remove_folder(folder)
+            discard_run_folder(folder)
         return self._result_wire(status)
 
     def _known(self, error: Exception) -> Exception:

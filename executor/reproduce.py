@@ -22,7 +22,7 @@ from executor.prepare import check_signer
 from executor.recovery import recover
 from executor.replan import Replanned, find_inputs, replan
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import claim_run_folder
+from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.stages import Context, Stages
 from executor.statements import stamp
 from executor.transfer.inputs import CodeTree, InputStore, load_code, read_code
@@ -32,7 +32,7 @@ from executor.workspace import lay_out
 from policy.decision import denies
 from signing.chain import reference
 from signing.encoding import sha256_hex
-from signing.files import make_folder, remove_folder, write_whole
+from signing.files import make_folder, write_whole
 from signing.layout import read_small
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, FILE_MODE, FOLDER_MODE, PLAN
 from signing.reproduction import reproductions_folder
@@ -143,7 +143,7 @@ def reproduce(
     finally:
         if context.pool is not None:
             context.pool.close()
-        remove_folder(folder)
+        discard_run_folder(folder)
     predicate = {
         "run_id": run_id,
         "reproduced_run_id": verified.manifest.run_id,

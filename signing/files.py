@@ -103,16 +103,29 @@ def make_folder(folder: Path, *, mode: int, parents: bool = False, exist_ok: boo
     folder.chmod(mode)
 
 
-def remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path, *, last: str = "") -> None:
     """Remove a folder with all that it holds, as far as that can be done, and raise nothing.
 
     `shutil.rmtree` stops and raises where a close fails, also where it is to ignore errors (Python 3.11, seen 2026-11).
+
+    Args:
+        folder: The folder.
+        last: The name in it of a file that goes after everything else: it says whose the rest is.
     """
     for _ in range(_REMOVAL_TRIES):
         with contextlib.suppress(OSError):
+            _empty(folder, but=last)
             shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):
             return
+
+
+def _empty(folder: Path, *, but: str) -> None:
+    for path in folder.iterdir() if but else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != but:
+            path.unlink(missing_ok=True)
 
 
 def create(path: Path, data: bytes, *, mode: int) -> None:

@@ -12,10 +12,10 @@ from executor.jobspec import JobSpec
 from executor.plan import LaunchPlan
 from executor.prepare import plan_job
 from executor.sandbox.outcome import OutcomeKind
-from executor.sandbox.owner import claim_run_folder
+from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Stages
-from signing.files import create, make_folder, remove_folder
+from signing.files import create, make_folder
 
 _MIB = 1 << 20
 _LIMITS = {
@@ -73,7 +73,7 @@ def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: C
         )
         return result, text
     finally:
-        remove_folder(folder)
+        discard_run_folder(folder)
 
 
 def judge(attempt: Attempt, result: RunResult, sent: str) -> str | None:

@@ -12,9 +12,8 @@ from executor.home import Home
 from executor.pool.wire import SOCKET, connect, receive, send
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import this_process
+from executor.sandbox.owner import discard_run_folder, this_process
 from executor.sandbox.slot import CHANNELS, OwnLease, Slot
-from signing.files import remove_folder
 
 _END_SECONDS = 5.0
 _ANSWER_SECONDS = 20.0  # several containers may have to be looked at and discarded
@@ -107,7 +106,7 @@ class _PoolLease:
                 receive(self._stream)
             except (OSError, EOFError, ValueError):  # the pool is going, or gone
                 removed = self._own.end()
-                remove_folder(self._folder)
+                discard_run_folder(self._folder)
                 return removed
         return None
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from executor.errors import HostError
 from executor.home import Home
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import LABEL_OWNER, home_label, parse_owner
+from executor.sandbox.owner import LABEL_OWNER, discard_run_folder, home_label, parse_owner
 from executor.sandbox.slot import Slot
-from signing.files import remove_folder
 
 _REMOVERS = 2
 _REMOVAL_PATIENCE_SECONDS = 10.0
@@ -116,7 +115,7 @@ class Removals:
                 if not self._stopping.wait(_RETRY_SECONDS):
                     self._queue.put(removal)
                 continue  # its folder stays, so that a sweep knows whose it was
-            remove_folder(slot.folder)
+            discard_run_folder(slot.folder)
             self.forget(slot.request.name)
 
     def _remove_strays(self) -> None:

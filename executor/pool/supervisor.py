@@ -26,9 +26,8 @@ from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, record_re
 from executor.pool.wire import listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import claim_run_folder, hand_over, labels_for, parse_owner
+from executor.sandbox.owner import claim_run_folder, discard_run_folder, hand_over, labels_for, parse_owner
 from executor.sandbox.slot import CHANNELS, Slot, make_folders, open_slot
-from signing.files import remove_folder
 
 SCHEMA = "executor.pool/v1"
 _QUIET_SECONDS = 0.25  # without a job before refill goes on
@@ -336,7 +335,7 @@ class Pool:
                 cancelled=self._stopping.is_set,
             )
         except BaseException:
-            remove_folder(folder)
+            discard_run_folder(folder)
             self._removals.forget(name)  # if the engine makes it all the same, it is a stray
             raise
         return replace(slot, warm=True, seconds={})

@@ -22,6 +22,7 @@ from signing.manifest import MANIFEST
 LABEL_OWNER = "sealed-executor.owner"
 LABEL_RUN = "sealed-executor.run"
 LABEL_HOME = "sealed-executor.home"
+_OWNER = "owner"
 _STAGING_NOTE = "staging"
 _UNCLAIMED_SECONDS = 60
 _OVERDUE_SECONDS = 3600  # beyond its deadline a run of an owner that cannot be seen counts as dead
@@ -99,12 +100,17 @@ def claim_run_folder(home: Home, run_id: str, *, wall_seconds: float) -> Path:
     staged = staged_path(home.runs)
     try:
         make_folder(staged, mode=0o700)
-        create(staged / "owner", str(this_process(deadline=time.time() + wall_seconds)).encode(), mode=0o600)
+        create(staged / _OWNER, str(this_process(deadline=time.time() + wall_seconds)).encode(), mode=0o600)
         staged.rename(folder)
     except BaseException:
         remove_folder(staged)
         raise
     return folder
+
+
+def discard_run_folder(folder: Path) -> None:
+    """Remove a run's folder. Whose it is stays written down until nothing else is left of it."""
+    remove_folder(folder, last=_OWNER)
 
 
 def note_staging(run_folder: Path, staging: Path) -> None:
@@ -132,9 +138,10 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
         with contextlib.suppress(FileNotFoundError):  # its owner, or another sweep, was faster
             if _is_abandoned(folder):
                 removed += _remove_staging(folder)
-                remove_folder(folder)
+                discard_run_folder(folder)
                 removed.append(f"run folder {folder.name}")
-    _remove_unclaimed(home.runs)
+            else:
+                _remove_unclaimed(folder)
     return removed
 
 
@@ -151,11 +158,11 @@ def abandoned(engine: Engine, home: Home) -> list[OwnedContainer]:
 
 def hand_over(folder: Path, owner: Owner) -> None:
     """Make somebody else the owner of a run folder and of its container. Labels cannot change, so the folder counts."""
-    staged = f"{folder}/owner.new"
+    staged = f"{folder}/{_OWNER}.new"
     with open(staged, "wb", buffering=0) as file:  # noqa: PTH123 - on the way of every warm job, where a Path costs
         os.fchmod(file.fileno(), 0o600)
         file.write(str(owner).encode())
-    os.replace(staged, f"{folder}/owner")
+    os.replace(staged, f"{folder}/{_OWNER}")
 
 
 def _container_owner(container: OwnedContainer, home: Home) -> Owner | None:
@@ -172,14 +179,16 @@ def _is_abandoned(folder: Path) -> bool:
     return owner is not None and not owner.alive_here and _folder_owner(folder) == owner  # not handed over in between
 
 
-def _remove_unclaimed(runs: Path) -> None:
-    """Remove what is left of a claim whose process died between making the folder and writing down whose it is."""
-    for folder in staged_files(runs):
-        with contextlib.suppress(OSError):  # it is claimed meanwhile, or holds something else
-            if time.time() - folder.stat().st_mtime >= _UNCLAIMED_SECONDS:
-                if (folder / "owner").stat().st_size == 0:
-                    (folder / "owner").unlink()
-                folder.rmdir()
+def _remove_unclaimed(folder: Path) -> None:
+    """Remove what holds nothing: a claim that was never finished, or a folder of which all but the name was removed."""
+    with contextlib.suppress(OSError):  # it holds something
+        if folder in staged_files(folder.parent):  # it may be claimed just now
+            if time.time() - folder.stat().st_mtime < _UNCLAIMED_SECONDS:
+                return
+            owner = folder / _OWNER
+            if owner.exists() and owner.stat().st_size == 0:
+                owner.unlink()
+        folder.rmdir()
 
 
 def _remove_staging(run_folder: Path) -> list[str]:
@@ -196,7 +205,7 @@ def _remove_staging(run_folder: Path) -> list[str]:
 
 def _folder_owner(folder: Path) -> Owner | None:
     try:
-        return parse_owner((folder / "owner").read_text(encoding="ascii"))
+        return parse_owner((folder / _OWNER).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 

@@ -20,13 +20,13 @@ from executor.pipeline import new_run_id
 from executor.prepare import plan_job
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import claim_run_folder
+from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.stages import Context, Stages
 from executor.transfer.quarantine import Artifact
 from policy.decision import check_static
 from policy.inspection import ArtifactInventory
 from policy.model import Policy
-from signing.files import make_folder, remove_folder
+from signing.files import make_folder
 
 SCHEMA = "executor.policy-inventory/v1"
 
@@ -50,7 +50,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
         )
         inventories, _ = stages.inventory(artifacts)
     finally:
-        remove_folder(folder)
+        discard_run_folder(folder)
     described = [_with_fitting_role(inventory, plan.policy) for inventory in inventories.artifacts]
     findings = check_static(plan.policy, described, today=today())
     code = Exit.DENIED if findings else Exit.RELEASED

@@ -52,7 +52,7 @@ def die(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         raise Died
 
     monkeypatch.setattr(f"executor.{where}", dying)
-    for undone in ("pipeline.remove_folder", "pipeline.withdraw", "release.remove_folder"):
+    for undone in ("pipeline.discard_run_folder", "pipeline.withdraw", "release.remove_folder"):
         monkeypatch.setattr(f"executor.{undone}", lambda *_, **__: None)
     monkeypatch.setattr(Runs, "end", lambda *_, **__: None)
 

@@ -1,10 +1,12 @@
 """Owners and the sweep: the dead lose what they left, the living nothing."""
 
+import os
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +18,14 @@ from executor.sandbox.owner import (
     LABEL_OWNER,
     Owner,
     claim_run_folder,
+    discard_run_folder,
     labels_for,
     note_staging,
     parse_owner,
     sweep,
     this_process,
 )
+from signing.files import staged_path
 from tests.fakes.clock import until
 from tests.fakes.engine import FakeEngine
 from tests.unit.executor.sandbox.test_config import CONFIG
@@ -118,6 +122,62 @@ def test_the_sweep_takes_no_folder_that_is_not_a_staging_folder(home: Path, tmp_
 
 def test_a_run_folder_that_is_just_being_claimed_is_left_alone(home: Path) -> None:
     state = Home(home)
-    (state.runs / "fresh").mkdir()
+    claim = staged_path(state.runs)
+    claim.mkdir()
     assert sweep(None, state) == []
-    assert PurePosixPath("fresh").name in {p.name for p in state.runs.iterdir()}
+    assert claim.exists()
+    os.utime(claim, (time.time() - 61, time.time() - 61))
+    sweep(None, state)
+    assert not claim.exists(), "its process died"
+
+
+def test_a_claim_that_cannot_be_made_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes, *, mode: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(owner_module, "create", full)
+    with pytest.raises(OSError, match="No space"):
+        claim_run_folder(Home(home), "run-1", wall_seconds=60)
+    assert list(Home(home).runs.iterdir()) == []
+
+
+@pytest.mark.parametrize("owner", [None, "", "no owner of ours", str(DEAD)])
+def test_what_is_not_ours_is_never_swept(home: Path, owner: str | None) -> None:
+    """A release that somebody put there, whatever lies beside it."""
+    state = Home(home)
+    theirs = state.runs / "release"
+    theirs.mkdir()
+    (theirs / "manifest.json").write_text("{}")
+    if owner is not None:
+        (theirs / "owner").write_text(owner)
+    (state.runs / "notes").mkdir()
+    (state.runs / "notes/important").write_text("kept")
+    for folder in state.runs.iterdir():
+        os.utime(folder, (0, 0))
+    assert sweep(None, state) == []
+    assert (theirs / "manifest.json").exists()
+    assert (state.runs / "notes/important").exists()
+
+
+def test_whose_a_folder_is_stays_written_down_until_it_is_empty(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = Home(home)
+    folder = claim_run_folder(state, "run-1", wall_seconds=60)
+    (folder / "in").mkdir()
+    (folder / "in/input").write_text("x")
+    (folder / "staging").write_text("x")
+    seen = []
+
+    def killed(path: str | Path, ignore_errors: bool = False) -> None:
+        if Path(path) == folder:
+            seen.append(sorted(p.name for p in folder.iterdir()))
+            return
+        rmtree(path, ignore_errors=ignore_errors)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    discard_run_folder(folder)
+    assert seen[0] == ["owner"]
+    monkeypatch.undo()
+    (folder / "owner").unlink()
+    sweep(None, state)
+    assert not folder.exists(), "an empty one goes as well"
