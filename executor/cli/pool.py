@@ -112,7 +112,7 @@ def _already() -> RequestError:
 
 def _spawn(args: argparse.Namespace, home: Home) -> dict[str, Any]:
     """Start the supervisor in a session of its own and wait until it is full."""
-    command = [sys.executable, "-I", "-m", "executor", "pool", "start", "--foreground"]
+    command = [sys.executable, "-I", "-X", "utf8", "-m", "executor", "pool", "start", "--foreground"]
     command += ["--size", str(args.size), "--lease-seconds", str(args.lease_seconds)]
     command += [str(job.absolute()) for job in args.jobs]
     log = home.log / "pool.log"

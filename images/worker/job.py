@@ -134,8 +134,12 @@ class _Turn:
 
     def __enter__(self) -> None:
         self._threads.acquire()
-        if self._processes is not None:
-            fcntl.lockf(self._processes, fcntl.LOCK_EX)
+        try:
+            if self._processes is not None:
+                fcntl.lockf(self._processes, fcntl.LOCK_EX)
+        except BaseException:  # a signal's handler raised
+            self._threads.release()
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self._processes is not None:
