@@ -1,11 +1,18 @@
 """The proxy's worker: what it makes of squid's log. Every line of these was seen from squid 5.7 (2026-11)."""
 
+import asyncio
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 module: Any = import_module("worker.procedures.egress")
+frames: Any = import_module("worker.frames")
 
 
 def tally(*lines: str) -> Any:
@@ -81,3 +88,45 @@ def test_a_hundred_places_are_told_apart_and_the_rest_counted_together(places: i
     assert len(message["denials"]) == rows
     assert ["h0.test", 80, 2] in message["denials"]
     assert ([*module.OTHERS, places - 99] in message["denials"]) == (places > 99)
+
+
+SQUID = """#!{python}
+import socket
+server = socket.create_server(("127.0.0.1", {port}))
+while True:
+    stream, _ = server.accept()
+    request = stream.recv(4096).split()
+    if request and {logs}:
+        print("TCP_DENIED 403 -", request[1].decode().removeprefix("http://").rstrip("/"), 80, flush=True)
+    stream.close()
+"""
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_counts_without_the_last_request_are_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    squid = tmp_path / "squid"
+    squid.write_text(SQUID.format(python=sys.executable, port=port, logs=logs))
+    squid.chmod(0o700)
+    monkeypatch.setattr(module, "_SQUID", str(squid))
+    monkeypatch.setattr(module, "PORT", port)
+    if not logs:
+        monkeypatch.setattr(module, "_SETTLE_SECONDS_MAX", 0.5)
+    host, control = socket.socketpair()
+    job = SimpleNamespace(control=control, params={"config_path": "unused"})
+    with ThreadPoolExecutor(1) as threads, host, control:
+        serving = threads.submit(lambda: asyncio.run(module._serve(job)))
+        assert frames.receive_json(host) == {"type": "listening"}
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "way-out"))
+            listener.listen()
+            socket.send_fds(host, [b"L"], [listener.fileno()])
+        host.sendall(b"E")
+        if logs:
+            serving.result(timeout=120)
+        else:
+            with pytest.raises(RuntimeError, match="did not come to the last request"):
+                serving.result(timeout=120)
