@@ -52,9 +52,8 @@ def test_the_documented_install_verifies_and_one_that_lacks_a_package_says_which
     small: Path, home: Path, tmp_path: Path
 ) -> None:
     release = make_release(tmp_path, open_or_create(Home(home).trust, now=datetime.now(UTC)), "release")
-    lacking = subprocess.run(
-        [str(small), "verify", str(release), "--json"], capture_output=True, text=True, check=False
-    )
+    verify = [str(small), "verify", str(release), "--json"]
+    lacking = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (lacking.returncode, json.loads(lacking.stdout)["exit_code"]) == (31, 31)
     assert "cryptography" in lacking.stderr
     assert "Traceback" not in lacking.stderr
