@@ -7,6 +7,7 @@ from executor.plan import LaunchPlan
 from executor.sandbox.engine import Engine, EngineInfo, ImageFacts
 from images.lock import ImageLock
 
+_API_MIN = (1, 41)
 _ENV_REFUSED = ("LD_", "NVIDIA_")
 _ENV_ALLOWED = ("NVIDIA_VISIBLE_DEVICES=void",)
 
@@ -53,6 +54,11 @@ def check_engine(info: EngineInfo, runtime: str, devices: tuple[str, ...]) -> No
     Raises:
         UnsupportedError: It would.
     """
+    if info.api < _API_MIN:
+        raise UnsupportedError(
+            f"the engine speaks API {info.api[0]}.{info.api[1]}, needed is {_API_MIN[0]}.{_API_MIN[1]}",
+            hint="Docker Engine 20.10 or later",
+        )
     for there, what in (
         (info.seccomp, "filter system calls (seccomp)"),
         (info.memory_limit, "limit memory and swap"),

@@ -9,10 +9,13 @@ calls together have little more than a second: what is not removed by then is ow
 """
 
 import contextlib
+import os
 import queue
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -37,6 +40,13 @@ _TICK_SECONDS = 0.1
 _UNANSWERED_MAX = 32  # beyond that many calls without an answer the engine is not asked again
 _IDLE_MAX = 4
 _NETWORK_LABEL = "sealed-executor.network"
+_FAILURES = (
+    docker.errors.DockerException,
+    requests.exceptions.RequestException,
+    OSError,
+    LookupError,
+    ValueError,  # what answers is no engine, or says what the library does not understand
+)
 _API_WITH_CDI = (1, 44)  # Engine 25; before it a "cdi" driver is unknown
 
 
@@ -64,11 +74,12 @@ class DockerEngine:
         except docker.errors.DockerException as err:
             raise HostError("DOCKER_HOST or what belongs to it cannot be used", hint=str(err)) from err
 
-        def connect() -> Any:
-            return docker.APIClient(**self._options, version="auto", timeout=int(first_seconds) or 1)
-
         try:
-            first = self._within(first_seconds, "ask the engine for its version", connect)
+            first = self._within(
+                first_seconds,
+                "ask the engine for its version",
+                lambda: _new_client(self._options, "auto", seconds=first_seconds),
+            )
         except HostError as err:
             raise HostError(
                 "no Docker Engine answers", hint="start it, or set DOCKER_HOST; see `executor doctor`"
@@ -79,12 +90,15 @@ class DockerEngine:
     def info(self) -> EngineInfo:
         """Ask the engine about itself."""
         info = self._call("ask the engine about itself", "info")
+        api = _version_of(self._version)
+        if not isinstance(info, dict) or api is None:
+            raise UnsupportedError(
+                f"what answers is no Docker Engine, or none that is known: API {self._version[:40]!r}"
+            )
         self._cpus = int(info.get("NCPU") or 0)
-        major, _, minor = self._version.partition(".")
         options = [str(o) for o in info.get("SecurityOptions") or []]
-        api = (int(major), int(minor))
         return EngineInfo(
-            version=str(info["ServerVersion"]),
+            version=str(info.get("ServerVersion") or "unknown"),
             api=api,
             runtimes=frozenset(info.get("Runtimes") or {}),
             seccomp=any(o.startswith("name=seccomp") or o == "seccomp" for o in options),
@@ -345,7 +359,7 @@ class DockerEngine:
         with self._lock:
             client = self._idle.pop() if self._idle else None
         if client is None:
-            client = self._translate("connect to the engine", docker.APIClient, **self._options, version=self._version)
+            client = self._translate("connect to the engine", _new_client, self._options, self._version)
         client.timeout = seconds
         try:
             yield client
@@ -378,12 +392,41 @@ class DockerEngine:
             raise kind(f"could not {what}: {str(err.explanation or err)[:300]}") from err
         except (requests.exceptions.ReadTimeout, TimeoutError) as err:
             raise _UnansweredError(f"could not {what}: no answer in time", hint=_HINT) from err
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as err:
+        except (
+            docker.errors.DockerException,
+            requests.exceptions.RequestException,
+            OSError,
+            ValueError,
+            KeyError,
+        ) as err:
             if "timed out" in str(err):  # the client library's own wrapping of a read that took too long
                 raise _UnansweredError(f"could not {what}: no answer in time", hint=_HINT) from err
             raise HostError(f"could not {what}", hint=_HINT) from err
 
 
+def _new_client(options: Mapping[str, Any], version: str, *, seconds: float = _LOOK_SECONDS) -> Any:
+    """Return a client of the library, which else reads the user's own configuration for what pulls images.
+
+    Nothing of it is needed here, and a file that the library does not understand would end every command.
+    """
+    with _environment:
+        before = os.environ.get("DOCKER_CONFIG")
+        os.environ["DOCKER_CONFIG"] = str(Path(__file__).with_name("docker_config"))
+        try:
+            return docker.APIClient(**options, version=version, timeout=int(seconds) or 1)
+        finally:
+            if before is None:
+                del os.environ["DOCKER_CONFIG"]
+            else:
+                os.environ["DOCKER_CONFIG"] = before
+
+
+def _version_of(text: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+_environment = threading.Lock()
 _HINT = "is the Docker Engine running? see `executor doctor`"
 
 

@@ -39,6 +39,12 @@ def test_an_engine_that_cannot_enforce_a_limit_is_refused(lacking: str) -> None:
         check_engine(replace(HEALTHY, **broken), "runc", ())
 
 
+def test_an_engine_that_is_too_old_is_refused() -> None:
+    check_engine(replace(HEALTHY, api=(1, 41)), "runc", ())
+    with pytest.raises(UnsupportedError, match=r"API 1\.40, needed is 1\.41"):
+        check_engine(replace(HEALTHY, api=(1, 40)), "runc", ())
+
+
 def test_a_runtime_that_the_engine_lacks_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="no runtime 'runsc'"):
         check_engine(HEALTHY, "runsc", ())

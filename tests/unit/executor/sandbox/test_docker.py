@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from executor.errors import HostError
+from executor.errors import HostError, UnsupportedError
 from executor.sandbox import docker as docker_module
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.docker import DockerEngine
@@ -199,3 +200,43 @@ def test_what_could_not_be_removed_is_owed_whoever_made_it(
     with pytest.raises(HostError, match="no answer"):
         engine.remove("theirs")
     assert engine.unremoved() == {"theirs"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"auths": {"x": {"auth": ""}}}',
+        '{"auths": {"x": {"auth": "bm9jb2xvbg=="}}}',
+        '{"proxies": null}',
+        "null",
+        "[]",
+        "{",
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_the_users_own_configuration_is_not_needed_to_speak_to_the_engine(
+    engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: bool
+) -> None:
+    folder = tmp_path / ".docker"
+    folder.mkdir()
+    (folder / "config.json").write_text(text)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    if named:
+        monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    assert DockerEngine().owned("label") == []
+    assert os.environ.get("DOCKER_CONFIG") == (str(folder) if named else None), "others may need it"
+
+
+@pytest.mark.parametrize("version", ["unified", "v1.43", "", "1.41.0"])
+def test_a_version_that_is_none_is_told(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(engine, "_version", version)
+    monkeypatch.setattr(engine, "_call", lambda *_, **__: {})
+    with pytest.raises(UnsupportedError, match="no Docker Engine"):
+        engine.info()
+
+
+def test_what_an_engine_does_not_say_of_itself_it_cannot(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_call", lambda *_, **__: {})
+    info = engine.info()
+    assert (info.version, info.seccomp, info.memory_limit, info.runtimes) == ("unknown", False, False, frozenset())
