@@ -24,6 +24,7 @@ from tests.integration.conftest import Finished, Host, containers
 
 JOB = ({"name": "greeting.txt"},)
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and give folders away")
 COMMAND = Path(sys.executable).with_name("executor")
 
 
@@ -200,12 +201,14 @@ def test_a_name_of_255_bytes_is_a_name(host: Host) -> None:
     assert host.call("verify", str(target)).code == 0
 
 
+@AS_ROOT
 def test_a_read_only_file_system_is_refused_before_anything_starts(host: Host, read_only: Path) -> None:
     refused = host.call("run", str(host.script_job("hello", *JOB)), "--out", str(read_only / "release"), "--json")
     assert (refused.code, "Read-only" in refused.json["error"]["message"]) == (21, True)
     assert "starting the sealed container" not in refused.stderr
 
 
+@AS_ROOT
 @pytest.mark.parametrize(("room", "code"), [("24m", 31), ("96m", 0)])
 def test_a_run_starts_where_there_is_room_for_its_release(host: Host, room: str, code: int) -> None:
     """The job may send 32 MiB; a record takes some."""
@@ -286,6 +289,7 @@ def test_a_limit_on_memory_is_told_as_one(host: Host, kibibytes: int) -> None:
     assert "Traceback" not in done.stderr
 
 
+@AS_ROOT
 def test_a_home_that_others_may_change_is_refused(host: Host, home: Path) -> None:
     home.mkdir()
     for mode, code in ((0o777, 31), (0o770, 31), (0o755, 0)):
@@ -297,6 +301,7 @@ def test_a_home_that_others_may_change_is_refused(host: Host, home: Path) -> Non
     assert (refused.code, "user 65534" in refused.json["error"]["message"]) == (31, True)
 
 
+@AS_ROOT
 @pytest.mark.parametrize("command", [["version"], ["verify", "release"], ["doctor"], ["plan", "JOB"]])
 def test_a_user_without_a_home_is_told_so_or_needs_none(host: Host, command: list[str]) -> None:
     """Neither HOME nor an entry in the table of users, as in a container under a number of its own."""
@@ -365,6 +370,7 @@ def test_a_file_in_the_place_of_a_folder_is_seen_by_doctor_and_run(host: Host, h
     refused_before_it_starts(host.call("run", str(host.script_job("hello", *JOB)), "--json"), code)
 
 
+@AS_ROOT
 @pytest.mark.parametrize("folder", ["log", "trust", "run"])
 def test_a_folder_that_is_mounted_read_only_is_seen_by_doctor_and_run(host: Host, home: Path, folder: str) -> None:
     assert host.call("run", str(host.script_job("hello", *JOB)), "--json").code == 0
@@ -380,6 +386,7 @@ def test_a_folder_that_is_mounted_read_only_is_seen_by_doctor_and_run(host: Host
         subprocess.run(["umount", str(place)], check=True)
 
 
+@AS_ROOT
 def test_an_engine_that_does_not_see_the_state_directory_is_seen_by_doctor_and_run(host: Host, home: Path) -> None:
     home.mkdir(mode=0o700)
     job = host.script_job("hello", *JOB)
