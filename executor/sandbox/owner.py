@@ -226,15 +226,27 @@ def _home_id(home: Home) -> str:
 
 @functools.lru_cache(maxsize=4)  # by the number: a forked child is another process
 def _own_start_time(pid: int) -> int:
-    started = _start_time(pid)
-    assert started is not None, "a running process has a start time"
+    """Return this process's start time.
+
+    Raises:
+        OSError: It cannot be read: this process has no descriptor left, say.
+    """
+    started = _parse_start_time(_stat_of(pid))
+    assert started is not None, "it runs"
     return started
 
 
 def _start_time(pid: int) -> int | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return _parse_start_time(_stat_of(pid))
     except OSError:
         return None
+
+
+def _stat_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+
+
+def _parse_start_time(text: str) -> int | None:
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[19])  # a zombie owns nothing any more
