@@ -305,7 +305,8 @@ def test_a_home_that_others_may_change_is_refused(host: Host, home: Path) -> Non
 @pytest.mark.parametrize("command", [["version"], ["verify", "release"], ["doctor"], ["plan", "JOB"]])
 def test_a_user_without_a_home_is_told_so_or_needs_none(host: Host, command: list[str]) -> None:
     """Neither HOME nor an entry in the table of users, as in a container under a number of its own."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "EXECUTOR_HOME")}
+    named = ("HOME", "EXECUTOR_HOME", "XDG_STATE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
     hide = 'for f in passwd nsswitch.conf; do mount --bind /dev/null /etc/$f; done && exec "$@"'
     job = str(host.script_job("hello", *JOB))
     line = ["unshare", "--mount", "sh", "-c", hide, "sh", *host.command(*command, "--json")]

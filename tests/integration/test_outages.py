@@ -27,7 +27,9 @@ def line(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Line]
     line = Line(tmp_path_factory.mktemp("e") / "s")
     yield line
     line.cut()
-    shutil.rmtree(home)  # without which a reaper has nothing to do: it would wait for this engine for good
+    shutil.rmtree(
+        home, ignore_errors=True
+    )  # without which a reaper has nothing to do: it would wait for this engine for good
 
 
 def start(host: Host, line: Line, job: Path) -> "subprocess.Popen[str]":

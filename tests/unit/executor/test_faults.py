@@ -21,7 +21,7 @@ def run_all(folder: Path, *, count: int, first: int) -> None:
 
 
 def test_a_failing_call_never_parts_the_exit_code_from_the_release(tmp_path: Path) -> None:
-    run_all(tmp_path, count=60, first=0)
+    run_all(tmp_path, count=40, first=0)
 
 
 @pytest.mark.faults
