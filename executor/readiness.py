@@ -18,7 +18,7 @@ def check_limits(plan: LaunchPlan) -> None:
     """Hold what this process may do against what the run may make it do.
 
     Raises:
-        UnsupportedError: Whoever started it does not let it write files that are as large as the job may send.
+        UnsupportedError: RLIMIT_FSIZE is below the largest output that the job may send.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     needed = max(plan.output_file_bytes, _RECORD_BYTES)

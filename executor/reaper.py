@@ -100,10 +100,10 @@ def _clean_up(home: Home) -> None:
 
 @contextlib.contextmanager
 def _turn(home: Home) -> Iterator[None]:
-    """Be the one that cleans up, after whoever does so now.
+    """Hold the state directory's clean-up lock, after the process that holds it now.
 
     Raises:
-        BlockingIOError: Somebody waits for that already, and will see all that this process would.
+        BlockingIOError: Another process waits for the lock already; its clean-up will cover this process's as well.
     """
     with open_appending(home.root / "reaper.next", mode=0o600) as waiting:
         fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -75,7 +75,7 @@ def host_fault(error: BaseException) -> HostError | None:
 
 
 def _is_limited() -> bool:
-    """Whether whoever started this process limits its memory or processes."""
+    """Whether a resource limit bounds the memory or the processes of this process."""
     limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_NPROC)
     return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in limits)
 

@@ -112,7 +112,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _known(error: BaseException) -> BaseException:
-    """Return an error of the host's in our words, whoever met it."""
+    """Return the HostError that stands for a system error, or the error itself."""
     from executor.report import host_fault
 
     return host_fault(error) or error

@@ -173,7 +173,7 @@ def _container_owner(container: OwnedContainer, home: Home) -> Owner | None:
 
 def _is_abandoned(folder: Path) -> bool:
     """Whether a folder has an owner, of ours, that is dead. What says nothing of an owner is somebody else's."""
-    if (folder / MANIFEST).exists():  # a release, whoever put it here
+    if (folder / MANIFEST).exists():  # a release
         return False
     owner = _folder_owner(folder)
     return owner is not None and not owner.alive_here and _folder_owner(folder) == owner  # not handed over in between
