@@ -113,6 +113,16 @@ class LocalTrustDomain:
             for payload, signature, entry in zip(payloads, signatures, entries, strict=True)
         ]
 
+    def check_ready(self, now: datetime) -> None:
+        """Hold the clock against the open epoch and its log, before anything is done that will have to be signed.
+
+        Raises:
+            TrustDomainError: The clock stands so far back that nothing can be signed, or the domain cannot be used.
+        """
+        with _locked(self.folder, shared=True):
+            self._within_the_open_epoch(now)
+            _not_before_the_last(self.log(self.epochs()[-1].number), now)
+
     def expectations(self) -> Expectations:
         """Return what a verifier insists on that trusts this domain and nobody else."""
         trust = load_trust_root(self.folder / TRUST_DOCUMENT)
@@ -204,7 +214,10 @@ class LocalTrustDomain:
         """
         start = self.epochs()[-1].start
         if start - now > _CLOCK_SLACK:
-            raise TrustDomainError(f"the clock stands before the epoch that began {start:%Y-%m-%d %H:%M:%S} UTC")
+            raise TrustDomainError(
+                f"the clock stands before the epoch that began {start:%Y-%m-%d %H:%M:%S} UTC",
+                hint="set the clock right; an epoch that began while it was ahead signs nothing until then",
+            )
         return max(start, now)
 
     def _open_keys(self) -> _Keys:

@@ -39,7 +39,9 @@ def open_signer(folder: Path, *, now: datetime, passphrase: bytes | None) -> Sig
             raise damaged(folder, err) from err
         keyless.check_ready()
         return keyless
-    return open_or_create(folder, now=now, passphrase=passphrase)
+    local = open_or_create(folder, now=now, passphrase=passphrase)
+    local.check_ready(now)
+    return local
 
 
 def choose_local(folder: Path, *, now: datetime, passphrase: bytes | None) -> None:

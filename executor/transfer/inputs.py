@@ -65,9 +65,9 @@ def read_code(path: Path, entry: str | None) -> CodeTree:
 
 
 def keep_code(root: Path, tree: CodeTree) -> None:
-    """Keep a code tree in the store, by its digest, for whoever runs its plan again."""
+    """Keep a code tree in the store, by its digest, for whoever runs its plan again. A damaged copy is replaced."""
     path = root / "code" / tree.sha256
-    if not path.exists():
+    if load_code(root, tree.sha256, tree.entry) is None:
         make_folder(path.parent, mode=0o700, parents=True, exist_ok=True)
         files = [[name, base64.b64encode(data).decode()] for name, data in tree.files]
         write_whole(path, json.dumps(files).encode(), mode=0o600)

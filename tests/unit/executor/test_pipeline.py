@@ -26,7 +26,7 @@ from executor.trust import open_host_signer
 from policy.load import load_policy, make_policy
 from policy.model import Waiver
 from signing.bundle import Bundle, parse_bundle
-from signing.errors import SigningError
+from signing.errors import SigningError, TrustDomainError
 from signing.local import LocalTrustDomain
 from signing.manifest import parse_manifest
 from signing.record import verify_record
@@ -492,3 +492,16 @@ def test_the_clock_of_the_context_signs(world: World) -> None:
     world.run(job, inventory(), replay())
     assert datetime.fromisoformat(world.record()["finished"]) == start
     assert verify_release(world.target, world.signer().expectations()).signed_at == start
+
+
+def test_after_a_clock_that_was_ahead_nothing_is_started(world: World) -> None:
+    """Its entry in the log would be later than all that is signed now: notaryproject/notation-go#513."""
+    right = datetime.now(UTC)
+    world.signer()
+    world.now = lambda: right + timedelta(days=400)
+    world.run(job, inventory(), replay())
+    world.now, world.target = (lambda: right), world.target.with_name("second")
+    with pytest.raises(TrustDomainError, match="clock stands before the log's last entry") as refused:
+        world.run(job, inventory(), replay(), run_id="run-2")
+    assert "executor trust revoke" in refused.value.hint
+    assert world.engine.requests == []

@@ -142,6 +142,8 @@ def test_code_is_kept_by_its_tree_and_not_believed_otherwise(tmp_path: Path) -> 
         kept.chmod(0o600)
         kept.write_text(text)
         assert load_code(tmp_path / "cas", tree.sha256, "main.py") is None
+        keep_code(tmp_path / "cas", tree)
+        assert load_code(tmp_path / "cas", tree.sha256, "main.py") == tree
 
 
 @dataclass

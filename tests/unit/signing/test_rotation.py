@@ -267,13 +267,14 @@ def test_signers_and_rotations_that_took_the_time_before_they_got_the_lock_harm_
     assert domain.epochs()[0].end == domain.epochs()[1].start == moment
 
 
-@pytest.mark.parametrize("use", ["sign", "rotate"])
+@pytest.mark.parametrize("use", ["sign", "rotate", "check_ready"])
 def test_a_clock_that_stands_further_back_changes_nothing(domain: LocalTrustDomain, use: str) -> None:
     domain.sign([statement("a")], now=START + DAY)
     now, before = START + DAY - timedelta(seconds=62), domain.epochs()
     uses: dict[str, Callable[[], object]] = {
         "sign": lambda: domain.sign([statement("b")], now=now),
         "rotate": lambda: domain.rotate(now=now),
+        "check_ready": lambda: domain.check_ready(now),
     }
     with pytest.raises(TrustDomainError, match="clock stands") as refused:
         uses[use]()
