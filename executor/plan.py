@@ -4,6 +4,7 @@ What `executor plan` prints is the very object that `executor run` executes, and
 Where inputs lie is not part of it; what they are is.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,14 @@ from executor.errors import RequestError
 from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
 from images.lock import ImageLock
+from policy.load import read_filter
 from policy.model import EgressRule, PluginRule, Policy
 
 SCHEMA = "executor.plan/v1"
 # Of ours and not of the job's: a job must not starve the inspection of what it sent.
 _INSPECTION_LIMITS = Limits(cpus=1.0, memory_bytes=4096 * MIB, pids=128, wall_seconds=300.0, tmp_bytes=64 * MIB)
 _PROXY_LIMITS = Limits(cpus=1.0, memory_bytes=512 * MIB, pids=64, tmp_bytes=16 * MIB)
+_PROXY_FILTER = "egress"
 _PROXY_RUNTIME = "runc"  # what it is handed is a socket of the host's, which gVisor does not take
 _TRAIN_OUTPUTS = (
     OutputSpec(name="model.onnx", role="model"),
@@ -219,7 +222,10 @@ def _egress(image: ImageLock | None, policy: Policy) -> EgressPlan | None:
     if policy.profile.network == "none":
         return None
     assert image is not None, "whoever plans for a network brings the proxy's image"
-    proxy = replace(_sandbox(image, policy, _PROXY_LIMITS, devices=(), network="egress"), runtime=_PROXY_RUNTIME)
+    text = read_filter(_PROXY_FILTER)
+    seccomp = Seccomp(name=_PROXY_FILTER, text=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+    proxy = _sandbox(image, policy, _PROXY_LIMITS, devices=(), network="egress")
+    proxy = replace(proxy, runtime=_PROXY_RUNTIME, seccomp=seccomp)
     return EgressPlan(image=image, proxy=proxy, rules=policy.profile.egress)
 
 

@@ -220,7 +220,9 @@ def _system_calls(old: str, new: str) -> Iterator[Change]:
     if old == new:
         return
     before, after = (json.loads(text) for text in (old, new))
-    yield from _sets("system calls", _allowed_calls(before), _allowed_calls(after))
+    allowed, allows = _allowed_calls(before), _allowed_calls(after)
+    # Who may make a call with any argument loses by a condition, and gains by the end of one.
+    yield from _sets("system calls", _without_narrower(allowed, allows), _without_narrower(allows, allowed))
     was, now = (_other_than_allowing(document) for document in (before, after))
     if was != now:
         yield Change(effect="loosened", subject="seccomp defaults, or calls that it denies by name", old=was, new=now)
@@ -234,6 +236,11 @@ def _allowed_calls(document: dict[str, Any]) -> set[str]:
             suffix = f" where {json.dumps(condition, sort_keys=True)}" if condition else ""
             calls |= {f"{name}{suffix}" for name in entry["names"]}
     return calls
+
+
+def _without_narrower(calls: set[str], others: set[str]) -> set[str]:
+    """Return calls without those under a condition that the other filter allows without any."""
+    return {call for call in calls if " where " not in call or call.partition(" ")[0] not in others}
 
 
 def _other_than_allowing(document: dict[str, Any]) -> str:

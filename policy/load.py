@@ -52,8 +52,16 @@ def _effective(profile: Profile, folder: Path) -> Policy:
         below = operators.get(rules.format)
         operators[rules.format] = _composed(below, rules, stem) if below else rules
     plugins = {name: _read_plugin(folder / "plugins", name) for name in profile.plugins}
-    seccomp = canonical_json(_read_json(folder / "seccomp" / f"{profile.seccomp}.json"))
-    return make_policy(profile, operators, plugins, seccomp)
+    return make_policy(profile, operators, plugins, read_filter(profile.seccomp, folder=folder))
+
+
+def read_filter(name: str, *, folder: Path = FOLDER) -> str:
+    """Return a system call filter as the engine takes it.
+
+    Raises:
+        PolicyFileError: There is none, or it is malformed.
+    """
+    return canonical_json(_read_json(folder / "seccomp" / f"{name}.json"))
 
 
 def _composed(first: OperatorRules, second: OperatorRules, stem: str) -> OperatorRules:

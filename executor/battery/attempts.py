@@ -66,6 +66,13 @@ def _socket(family: int, kind: str) -> str:
     return f"import socket\nresult = socket.socket({family}, socket.SOCK_{kind}).fileno() > 0"
 
 
+def _option(family: str, level: int, name: int, value: str, *, kind: str = "STREAM") -> str:
+    return (
+        f"import socket\nsocket.socket(socket.{family}, socket.SOCK_{kind})"
+        f".setsockopt({level}, {name}, {value})\nresult = True"
+    )
+
+
 def _torch(call: str) -> str:
     """Call into torch, and raise what the loader said in place of what torch makes of it."""
     return f"import torch\ntry:\n    {call}\nexcept OSError as err:\n    raise err.__cause__ or err\nresult = True"
@@ -85,6 +92,28 @@ def _frames(body: str) -> str:
         "say(type='result', result={})\n"
         "import os; os._exit(0)\n"
     )
+
+
+def _affinity(number: str) -> str:
+    return _call(
+        203,
+        number,
+        "128",
+        "mask",
+        before="mask = ctypes.create_string_buffer(128)\nmask[0] = 1 << min(os.sched_getaffinity(0))\n",
+    )
+
+
+def _locked(call: str) -> str:
+    return f"import fcntl, os, struct\nfile = open('/tmp/f', 'w')\n{call}\nresult = True"
+
+
+_SIGNAL_INFO = "ctypes.create_string_buffer((-1).to_bytes(12, 'little', signed=True), 128)"
+# One instruction that allows every call: struct sock_filter and sock_fprog of linux/filter.h.
+_PROGRAM = (
+    "import struct\ncode = ctypes.create_string_buffer(struct.pack('<HBBI', 6, 0, 0, 0x7FFF0000), 8)\n"
+    "program = ctypes.create_string_buffer(struct.pack('<HxxxxxxQ', 1, ctypes.addressof(code)), 16)\n"
+)
 
 
 _Reasons = str | tuple[str, ...]
@@ -148,8 +177,42 @@ _NETWORK = _family(
     "network",
     (
         "send to an address outside",
-        "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('198.51.100.1', 9))\nresult = True",
+        "import errno, os, socket\nstream = socket.socket()\nstream.setblocking(False)\n"
+        "error = stream.connect_ex(('198.51.100.1', 9))\n"
+        "if error != errno.EINPROGRESS: raise OSError(error, os.strerror(error))\nresult = True",
         ("Network is unreachable", "No route to host"),
+    ),
+    ("open a datagram socket", _socket(2, "DGRAM"), _FILTERED),
+    (
+        "open a socket of several paths",
+        "import socket\nsocket.socket(2, socket.SOCK_STREAM, 262)\nresult = True",
+        _FILTERED,
+    ),
+    (
+        "join a multicast group",
+        _option("AF_INET", 0, 35, "bytes([239, 1, 2, 3, 127, 0, 0, 1])", kind="DGRAM"),
+        _FILTERED,
+    ),
+    (
+        "join a multicast group of one source",
+        _option("AF_INET", 0, 39, "bytes([239, 1, 2, 3, 127, 0, 0, 1, 127, 0, 0, 1])"),
+        _FILTERED,
+    ),
+    (
+        "join a multicast group of IPv6",
+        _option("AF_INET6", 41, 20, "bytes([255, 1] + [0] * 13 + [9]) + bytes([1, 0, 0, 0])", kind="DGRAM"),
+        _FILTERED,
+    ),
+    (
+        "attach a program to a socket",
+        "import ctypes, struct\nprogram = ctypes.create_string_buffer(struct.pack('<HBBI', 6, 0, 0, 65535), 8)\n"
+        + _option("AF_UNIX", 1, 26, "struct.pack('<HxxxxxxQ', 1, ctypes.addressof(program))"),
+        _FILTERED,
+    ),
+    (
+        "send out of band",
+        "import socket\na, b = socket.socketpair()\nassert a.send(b'x', socket.MSG_OOB) == 1\nresult = True",
+        (_FILTERED, "not supported"),
     ),
     ("open a raw socket", "import socket\nsocket.socket(2, socket.SOCK_RAW, 1)\nresult = True", _FILTERED),
     ("open a packet socket", _socket(17, "RAW"), _FILTERED),
@@ -184,6 +247,21 @@ _PROCESS = _family(
         _call(302, "1", "0", "None", "ctypes.create_string_buffer(16)"),
         _FILTERED,
     ),
+    (
+        "slow process 1 down",
+        "import os\nos.setpriority(os.PRIO_PROCESS, 1, 19)\nresult = True",
+        _FILTERED,
+    ),
+    (
+        "slow every process of the user down",
+        "import os\nos.setpriority(os.PRIO_USER, 0, 19)\nresult = True",
+        _FILTERED,
+    ),
+    ("move process 1 to one processor", _affinity("1"), _FILTERED),
+    ("move process 1 under a number of 64 bits", _affinity("(1 << 32) + 1"), _FILTERED),
+    ("queue a signal with a value", _call(129, "os.getpid()", "0", _SIGNAL_INFO), _FILTERED),
+    ("adopt the orphans of process 1", _call(157, "36", "1", "0", "0", "0"), _FILTERED),
+    ("install a filter of its own", _call(157, "22", "2", "program", before=_PROGRAM), _FILTERED),
     ("trace a process", _call(101, "0", "0", "0", "0"), _FILTERED),
     (
         "read another process's memory",
@@ -233,6 +311,27 @@ _KERNEL = _family(
         _FILTERED,
     ),
     ("make anonymous files in memory", _call(319, "b'x'", "0"), _FILTERED),
+    ("lock a part of a file", _locked("fcntl.lockf(file, fcntl.LOCK_EX, 1, 0)"), _FILTERED),
+    (
+        "lock a part of an open file",
+        _locked("fcntl.fcntl(file, 37, struct.pack('hhqqi4x', 1, 0, 0, 1, 0))"),
+        _FILTERED,
+    ),
+    ("lock a file", _locked("fcntl.flock(file, fcntl.LOCK_EX)"), ("not implemented", _FILTERED)),
+    ("take a lease on a file", _locked("fcntl.fcntl(file, 1024, 1)"), _FILTERED),
+    ("be told of changes in a folder", _locked("fcntl.fcntl(os.open('/tmp', 0), 1026, 2)"), _FILTERED),
+    ("make a pipe larger", _locked("fcntl.fcntl(os.pipe()[1], 1031, 1 << 20)"), _FILTERED),
+    ("be sent signals by a descriptor", _locked("fcntl.ioctl(os.pipe()[0], 0x5452, struct.pack('i', 1))"), _FILTERED),
+    ("watch files", _call(294, "0"), _FILTERED),
+    ("make a timer", _call(222, "1", "None", "ctypes.create_string_buffer(8)"), _FILTERED),
+    ("make a timer with a descriptor", _call(283, "1", "0"), _FILTERED),
+    ("make semaphores of System V", _call(64, "0", "8", "0o600"), _FILTERED),
+    ("interrupt every processor", _call(324, "1", "0", "0"), _FILTERED),
+    (
+        "open a terminal",
+        "import os\nresult = os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY) > 0",
+        ("No such file", "Read-only file system"),
+    ),
 )
 _COPY = f"import ctypes, shutil\nshutil.copy({_LIBRARY!r}, '{{0}}')\n"
 _TMP = _COPY.format("/tmp/x.so")

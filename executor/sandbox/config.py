@@ -32,6 +32,8 @@ _ENV = (
 )
 EGRESS_NETWORK = "sealed-executor-egress"
 EGRESS_SOCKET = "egress.sock"
+# In place of the engine's own: how many terminals can be open is counted for the whole machine (kernel.pty.max).
+_NO_TERMINALS = "ro,noexec,nosuid,nodev,size=4k,nr_inodes=1,mode=755"
 _NETWORKS = {"none": "none", "allowlist": "none", "egress": EGRESS_NETWORK}  # in the engine's words
 # Where the worker's relay listens in the job's container. Programs look for either spelling.
 _PROXY_ENV = tuple(
@@ -208,7 +210,7 @@ def _host_config(request: ContainerRequest) -> dict[str, Any]:
         "PublishAllPorts": False,
         "Dns": ["127.0.0.1"],  # else the host's resolver is written into the container
         "DnsSearch": ["."],
-        "Tmpfs": {"/tmp": tmpfs},  # noqa: S108
+        "Tmpfs": {"/tmp": tmpfs, "/dev/pts": _NO_TERMINALS},  # noqa: S108
         "Ulimits": [
             {"Name": name, "Soft": value, "Hard": value} for name, value in (("nofile", FILE_DESCRIPTORS), ("core", 0))
         ],

@@ -83,6 +83,7 @@ def test_the_wheel_holds_the_data_that_a_run_needs(wheel_files: set[str]) -> Non
         "policy/operators/onnx.toml",
         "policy/operators/torchscript.toml",
         "policy/seccomp/cpu.json",
+        "policy/seccomp/gvisor.json",
     }
     assert needed <= wheel_files
 

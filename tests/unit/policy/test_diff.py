@@ -137,7 +137,9 @@ def test_a_rule_allows_to_the_day_it_expires_and_nothing_after(tmp_path: Path) -
 
 def test_another_runtime_is_loosened_unless_it_is_gvisor() -> None:
     effects = {
-        (old, new): diff_policies(load_policy(old), load_policy(new), today=TODAY)[0].effect
+        (old, new): next(
+            c.effect for c in diff_policies(load_policy(old), load_policy(new), today=TODAY) if c.subject == "runtime"
+        )
         for old, new in (("standard", "crun"), ("crun", "standard"), ("standard", "gvisor"), ("gvisor", "standard"))
     }
     assert effects == {
@@ -176,8 +178,16 @@ def test_a_condition_that_falls_away_is_loosened(tmp_path: Path) -> None:
             if entry["names"] == ["clone"]:
                 del entry["args"]
 
-    changes = diff_policies(STANDARD, edited(tmp_path, seccomp(unconditional)), today=TODAY)
-    assert [(c.effect, c.subject.split(" where")[0]) for c in changes] == [
-        ("loosened", "system calls: clone"),
-        ("tightened", "system calls: clone"),
-    ]
+    without = edited(tmp_path, seccomp(unconditional))
+    loosened = Change(effect="loosened", subject="system calls: clone", old="absent", new="present")
+    assert diff_policies(STANDARD, without, today=TODAY) == [loosened]
+    tightened = Change(effect="tightened", subject="system calls: clone", old="present", new="absent")
+    assert diff_policies(without, STANDARD, today=TODAY) == [tightened]
+
+
+def test_one_argument_more_that_is_allowed_is_loosened(tmp_path: Path) -> None:
+    def fewer(document: dict[str, object]) -> None:
+        document["syscalls"] = [s for s in document["syscalls"] if s.get("comment") != "F_DUPFD"]  # type: ignore[attr-defined]
+
+    (change,) = diff_policies(edited(tmp_path, seccomp(fewer)), STANDARD, today=TODAY)
+    assert (change.effect, change.subject.partition(" where ")[0]) == ("loosened", "system calls: fcntl")
