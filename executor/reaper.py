@@ -87,7 +87,8 @@ def _clean_up(home: Home) -> None:
     """Clean up until nothing is left. Nobody hears of what goes wrong here; the next run tries again."""
     with contextlib.suppress(BlockingIOError), _turn(home):
         died, passes = time.monotonic(), iter(_FIRST_PASSES_SECONDS)
-        while home.root.is_dir():
+        folder = _identity(home.root)
+        while folder is not None and _identity(home.root) == folder:  # whoever removed it wants nothing cleaned up
             time.sleep(next(passes, _PASS_SECONDS))
             left = True
             with contextlib.suppress(Exception):
@@ -96,6 +97,15 @@ def _clean_up(home: Home) -> None:
                 left = engine is None or bool(abandoned(engine, home))
             if not left and time.monotonic() - died > _LATE_SECONDS:
                 return
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of its name, or None where there is none."""
+    try:
+        seen = folder.stat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino
 
 
 @contextlib.contextmanager
