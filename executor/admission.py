@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from executor.errors import ImageMismatchError, UnsupportedError
 from executor.plan import LaunchPlan
 from executor.sandbox.engine import Engine, EngineInfo, ImageFacts
+from executor.sandbox.users import check_range
 from images.lock import ImageLock
 
 _API_MIN = (1, 41)
@@ -37,6 +38,7 @@ def admit(engine: Engine, plan: LaunchPlan) -> Admitted:
     """
     info = engine.info()
     check_engine(info, plan.job.runtime, plan.job.devices)
+    check_range(plan.job.users, user_namespace=info.user_namespace)
     image_id, proxy_image_id = _admit_image(engine, plan.image), None
     if plan.egress is not None:
         check_engine(info, plan.egress.proxy.runtime, ())

@@ -21,6 +21,7 @@ from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
 from executor.sandbox.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.sandbox.slot import make_folders, open_slot
+from executor.sandbox.users import check_range, configured
 from executor.stages import Context
 from executor.trust import open_host_signer
 from images.errors import ImageError
@@ -156,6 +157,7 @@ def _sandbox_detail(engine: Engine, home: Home) -> str:
         slot = open_slot(
             engine,
             request,
+            users=home.users,
             kind="inventory",
             threads=1,
             preload=False,
@@ -176,7 +178,11 @@ def _engine_detail(engine: Engine) -> str:
     info = engine.info()
     check_engine(info, load_policy(PROFILE).profile.runtime, ())
     cdi = "with CDI" if info.cdi else "no CDI, so no GPU jobs"
-    return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}, {cdi}"
+    span = configured()
+    check_range(span, user_namespace=info.user_namespace)
+    mapped = "mapped by the engine" if info.user_namespace else "the host's own numbers"
+    users = f"containers have users {span.first} to {span.last}, {mapped}"
+    return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}, {cdi}; {users}"
 
 
 def _images() -> tuple[str, ...]:

@@ -50,6 +50,12 @@ class Home:
         return self.root / "runs.sqlite"
 
     @property
+    def users(self) -> Path:
+        """The file whose bytes stand for the users of containers."""
+        self.folder("")
+        return self.root / "users.lock"
+
+    @property
     def pool(self) -> Path:
         """The warm pool's socket and lock."""
         return self.folder("pool")

@@ -14,6 +14,7 @@ from executor.canonical import digest_of
 from executor.errors import RequestError
 from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
+from executor.sandbox.users import configured
 from images.lock import ImageLock
 from policy.load import read_filter
 from policy.model import EgressRule, PluginRule, Policy
@@ -244,6 +245,7 @@ def _sandbox(
         tmp_inodes=limits.tmp_inodes,
         devices=devices,
         seccomp=Seccomp(name=profile.seccomp, text=policy.seccomp_text, sha256=policy.seccomp_sha256),
+        users=configured(),
     )
 
 

@@ -170,7 +170,12 @@ class Stages:
             labels=labels_for(context.home, self._run_id, wall_seconds=plan.longest_seconds),
         )
         proxy = Proxy(
-            context.engine, request, destinations, wall_seconds=plan.longest_seconds, cancelled=context.cancelled
+            context.engine,
+            request,
+            destinations,
+            users=context.home.users,
+            wall_seconds=plan.longest_seconds,
+            cancelled=context.cancelled,
         )
         stack.callback(self._stop_proxy, proxy, destinations)
         proxy.start()
@@ -371,6 +376,7 @@ class Stages:
         return open_slot(
             context.engine,
             request,
+            users=context.home.users,
             kind=kind,
             threads=config.threads,
             preload=False,

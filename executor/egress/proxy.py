@@ -74,6 +74,7 @@ class Proxy:
         engine: Where it runs.
         request: Its container.
         destinations: What it lets through.
+        users: The file of the state directory by which users are leased.
         wall_seconds: How long it may be needed.
         cancelled: Asked several times a second whether to stop, while it comes up.
     """
@@ -84,10 +85,12 @@ class Proxy:
         request: ContainerRequest,
         destinations: Sequence[Destination],
         *,
+        users: Path,
         wall_seconds: float,
         cancelled: Callable[[], bool],
     ) -> None:
         self._engine = engine
+        self._users = users
         self._request = request
         self._destinations = tuple(destinations)
         self._wall_seconds = wall_seconds
@@ -117,6 +120,7 @@ class Proxy:
         slot = self._slot = open_slot(
             self._engine,
             self._request,
+            users=self._users,
             kind="egress",
             threads=config.threads,
             preload=False,

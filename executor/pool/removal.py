@@ -108,10 +108,8 @@ class Removals:
             slot = removal.slot
             if not removal.at_once and self._queue.qsize() < _USED_MAX:
                 self._wait_for_quiet(_REMOVAL_PATIENCE_SECONDS)
-            try:
-                self._engine.remove(slot.request.name)
-            except HostError as err:
-                self._say(f"could not remove {slot.request.name}: {err}")
+            if not slot.lease.end():
+                self._say(f"could not remove {slot.request.name}")
                 if not self._stopping.wait(_RETRY_SECONDS):
                     self._queue.put(removal)
                 continue  # its folder stays, so that a sweep knows whose it was

@@ -328,6 +328,7 @@ class Pool:
             slot = open_slot(
                 self._engine,
                 request,
+                users=self._home.users,
                 kind=kind.kind,
                 threads=kind.config.threads,
                 preload=True,

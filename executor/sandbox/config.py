@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from executor.canonical import digest_of
+from executor.sandbox.users import UserRange
 
-USER = "65532:65532"
+_INERT_USER = "65532:65532"  # of what is never started
 FILE_DESCRIPTORS = 1024
 SHM_BYTES_MAX = 64 << 20
 # Isolated mode takes no options from the environment, so unbuffered output and no bytecode are asked for here.
@@ -25,10 +26,12 @@ MOUNTS = (("in", "/in"), ("code", "/job"), ("socket", "/run/executor"))
 _COMMAND = ("/usr/bin/python3.11", "-I", "-B", "-u", "-m", "worker")
 _ENV = (
     ("HOME", "/tmp"),  # noqa: S108 - a tmpfs of the container's own
+    ("LOGNAME", "job"),  # whoever asks for its name finds its number in no file
     ("LD_PRELOAD", ""),  # an image must not bring one: CVE-2025-23266
     ("NVIDIA_VISIBLE_DEVICES", "void"),
     ("TMPDIR", "/tmp"),  # noqa: S108
     ("TORCHINDUCTOR_CACHE_DIR", "/tmp/inductor"),  # noqa: S108
+    ("USER", "job"),
 )
 EGRESS_NETWORK = "sealed-executor-egress"
 EGRESS_SOCKET = "egress.sock"
@@ -66,6 +69,7 @@ class SandboxConfig:
         tmp_inodes: Number of files and folders that it can hold.
         devices: CDI device names.
         seccomp: The system calls that are allowed.
+        users: The users of whom it gets one that no other container has.
     """
 
     image_id: str
@@ -78,6 +82,7 @@ class SandboxConfig:
     tmp_inodes: int
     devices: tuple[str, ...]
     seccomp: Seccomp
+    users: UserRange
 
     @property
     def has_guest_kernel(self) -> bool:
@@ -107,7 +112,7 @@ class SandboxConfig:
             "tmp_inodes": self.tmp_inodes,
             "devices": list(self.devices),
             "seccomp": {"name": self.seccomp.name, "sha256": self.seccomp.sha256},
-            "user": USER,
+            "users": self.users.to_wire(),
             "read_only_rootfs": True,
             "no_new_privileges": True,
             "capabilities": [],
@@ -125,12 +130,14 @@ class ContainerRequest:
         config: The sealed configuration.
         folder: The host's folder with the three that it sees, read-only: `in`, `code` and `socket`.
         labels: Whose it is.
+        user: Its user and group ID; None as long as it has none.
     """
 
     name: str
     config: SandboxConfig
     folder: Path
     labels: tuple[tuple[str, str], ...]
+    user: int | None = None
 
 
 def create_body(request: ContainerRequest) -> dict[str, Any]:
@@ -140,11 +147,12 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
     not known yet when a container is made to wait for one.
     """
     config = request.config
+    assert request.user is not None, "it was leased"
     return {
         "Image": config.image_id,
         "Entrypoint": list(_COMMAND),
         "Cmd": [],
-        "User": USER,
+        "User": f"{request.user}:{request.user}",
         "WorkingDir": "/tmp",  # noqa: S108
         "Env": [f"{key}={value}" for key, value in (*_ENV, *(_PROXY_ENV if config.network == "allowlist" else ()))],
         "Tty": False,
@@ -161,7 +169,8 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)  # a run asks for the digest of equal configurations several times: 0.4 ms each
 def _digest(config: SandboxConfig) -> str:
-    return digest_of(create_body(ContainerRequest(name="", config=config, folder=Path("/"), labels=())))
+    body = create_body(ContainerRequest(name="", config=config, folder=Path("/"), labels=(), user=0))
+    return digest_of(body | {"User": config.users.to_wire()})
 
 
 def inert_body(image_id: str, labels: tuple[tuple[str, str], ...]) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def inert_body(image_id: str, labels: tuple[tuple[str, str], ...]) -> dict[str, 
         "Image": image_id,
         "Entrypoint": ["/nonexistent"],
         "Cmd": [],
-        "User": USER,
+        "User": _INERT_USER,
         "Env": [],
         "NetworkDisabled": True,
         "Healthcheck": {"Test": ["NONE"]},

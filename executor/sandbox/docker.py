@@ -106,6 +106,7 @@ class DockerEngine:
             pids_limit=bool(info.get("PidsLimit")),
             cdi=api >= _API_WITH_CDI and bool(info.get("CDISpecDirs")),
             cgroup_version=int(info.get("CgroupVersion") or 1),
+            user_namespace=any(o.startswith(("name=userns", "name=rootless")) for o in options),
         )
 
     def image(self, image_id: str) -> ImageFacts | None:

@@ -28,6 +28,7 @@ class EngineInfo:
         pids_limit: Whether process limits hold.
         cdi: Whether devices can be requested by CDI name.
         cgroup_version: 1 or 2.
+        user_namespace: Whether users of containers are mapped to others on the host (`userns-remap`, rootless).
     """
 
     version: str
@@ -38,6 +39,7 @@ class EngineInfo:
     pids_limit: bool
     cdi: bool
     cgroup_version: int
+    user_namespace: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchEr
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
 from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, Engine
 from executor.sandbox.sockets import address_in
+from executor.sandbox.users import LABEL_USER, UserLease, lease_user
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 from signing.files import make_folder
 
@@ -91,9 +92,10 @@ class Slot:
 class OwnLease:
     """The lease of a container that this process made: it removes it itself."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, user: UserLease | None = None) -> None:
         self._engine = engine
         self._name = name
+        self._user = user
 
     def end(self) -> bool:
         """Remove the container. What became of its job is known by now and stays so if this fails."""
@@ -101,6 +103,9 @@ class OwnLease:
             self._engine.remove(self._name)
         except HostError:
             return False
+        finally:
+            if self._user is not None:  # a container that is still there keeps it by its label
+                self._user.close()
         return True
 
 
@@ -114,6 +119,7 @@ def open_slot(
     engine: Engine,
     request: ContainerRequest,
     *,
+    users: Path,
     kind: str,
     threads: int,
     preload: bool,
@@ -124,7 +130,8 @@ def open_slot(
 
     Args:
         engine: Where it runs.
-        request: The container. Its folder has been through `make_folders`.
+        request: The container, without a user. Its folder has been through `make_folders`.
+        users: The file of the state directory by which users are leased.
         kind: The kind of job that it will run.
         threads: CPU threads of the job.
         preload: Import what the kind needs now, and return only when that is done.
@@ -137,15 +144,13 @@ def open_slot(
         Cancelled: Somebody asked to stop.
     """
     clock, seconds = time.monotonic, {}
-    lease = OwnLease(engine, request.name)
     channels: dict[bytes, socket.socket] = {}
     with ExitStack() as undo:
-        # By name and before it exists: an answer that never comes may have made it all the same.
-        undo.callback(lease.end)
-        undo.callback(_close_all, channels)
         with listen(request.folder / "socket", _SOCKET) as server:
             began = clock()
-            container = engine.create(request)
+            request, container, lease = _create(engine, request, users)
+            undo.callback(lease.end)
+            undo.callback(_close_all, channels)
             seconds["create"], began = clock() - began, clock()
             engine.start(container)
             state = engine.state(container)
@@ -176,6 +181,30 @@ def open_slot(
         lease=lease,
         seconds=seconds,
     )
+
+
+def _create(engine: Engine, request: ContainerRequest, users: Path) -> tuple[ContainerRequest, str, OwnLease]:
+    """Make a container whose user no other container of the engine has."""
+    with ExitStack() as passed_over:
+        while True:
+            user = lease_user(users, request.config.users)
+            labels = (*request.labels, (LABEL_USER, str(user.number)))
+            made = replace(request, user=user.number, labels=labels)
+            lease = OwnLease(engine, request.name, user)
+            try:
+                container = engine.create(made)
+                if not _is_shared(engine, container, str(user.number)):
+                    return made, container, lease
+                engine.remove(request.name)
+                passed_over.callback(user.close)  # so that the next one is another
+            except BaseException:
+                lease.end()  # by name: an answer that never came may have made it all the same
+                raise
+
+
+def _is_shared(engine: Engine, container: str, user: str) -> bool:
+    """Whether another container has the same user: of another state directory, or of one that died."""
+    return any(c.labels[LABEL_USER] == user and c.container_id != container for c in engine.owned(LABEL_USER))
 
 
 def _close_all(channels: Mapping[bytes, socket.socket]) -> None:

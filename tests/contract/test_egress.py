@@ -18,7 +18,7 @@ def test_both_sides_name_the_same_socket_and_port() -> None:
     assert dict(MOUNTS)["socket"] + "/" + EGRESS_SOCKET == relay.EGRESS_SOCKET
     assert relay.PORT == PROXY_PORT
     config = replace(plan().job, network="allowlist")
-    env = create_body(ContainerRequest(name="n", config=config, folder=Path("/f"), labels=()))["Env"]
+    env = create_body(ContainerRequest(name="n", config=config, folder=Path("/f"), labels=(), user=1))["Env"]
     assert f"HTTP_PROXY=http://127.0.0.1:{relay.PORT}" in env
     assert f"http_port 127.0.0.1:{relay.PORT}" in configuration(())
 

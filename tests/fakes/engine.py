@@ -26,6 +26,7 @@ HEALTHY = EngineInfo(
     pids_limit=True,
     cdi=False,
     cgroup_version=1,
+    user_namespace=False,
 )
 
 

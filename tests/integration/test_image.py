@@ -11,6 +11,7 @@ from executor.home import Home
 from executor.pipeline import Run
 from executor.prepare import prepare
 from executor.sandbox.docker import DockerEngine
+from executor.sandbox.users import DEFAULT
 from executor.stages import Context
 from images.lock import load_lock
 from tests.integration.conftest import Host
@@ -50,7 +51,7 @@ def test_the_image_holds_one_program_and_no_shell(host: Host) -> None:
     seen = json.loads((target / "artifacts/look.json").read_text())
     assert seen["programs"] == ["/usr/bin/python3.11"]
     assert seen["setuid"] == []
-    assert seen["uid"] == 65532
+    assert DEFAULT.first <= seen["uid"] <= DEFAULT.last
     assert seen["capabilities"] == "0000000000000000"
     assert seen["no_new_privileges"] == "1"
     assert seen["seccomp"] == "2"

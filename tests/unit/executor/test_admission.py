@@ -91,7 +91,7 @@ def test_the_cuda_image_is_admitted_and_gets_its_device_by_cdi_alone() -> None:
     cuda = plan_launch(spec(gpus=["nvidia.com/gpu=0"]), image=lock, policy=allowing, code=None)
     facts = replace(FACTS, image_id=lock.expect.image_id, env=lock.recipe.env)
     assert check_image(facts, lock) == lock.expect.image_id
-    body = create_body(ContainerRequest(name="n", config=cuda.job, folder=Path("/f"), labels=()))
+    body = create_body(ContainerRequest(name="n", config=cuda.job, folder=Path("/f"), labels=(), user=1))
     assert body["Image"] == lock.expect.image_id
     assert body["HostConfig"]["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}]
     assert body["HostConfig"]["Runtime"] == "runc"

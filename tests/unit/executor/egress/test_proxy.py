@@ -24,7 +24,7 @@ REPORT = {"type": "egress", "allowed": 3, "denied": 2, "denials": [["b.example.o
 def proxy(engine: FakeEngine, folder: Path, *, cancelled: Callable[[], bool] = lambda: False) -> Proxy:
     config = replace(plan().job, network="egress", image_id=load_lock("cpu").expect.image_id)
     request = ContainerRequest(name="p", config=config, folder=folder / "egress", labels=())
-    return Proxy(engine, request, PLACES, wall_seconds=60, cancelled=cancelled)
+    return Proxy(engine, request, PLACES, users=folder / "users.lock", wall_seconds=60, cancelled=cancelled)
 
 
 def receive_socket(worker: Worker) -> socket.socket:
@@ -201,7 +201,7 @@ def test_a_report_that_is_not_one_is_refused(change: dict[str, Any]) -> None:
 def test_the_proxys_container_is_sealed_as_a_jobs_is_but_for_its_network() -> None:
     job = plan().job
     bodies = [
-        create_body(ContainerRequest(name="n", config=replace(job, network=n), folder=Path("/f"), labels=()))
+        create_body(ContainerRequest(name="n", config=replace(job, network=n), folder=Path("/f"), labels=(), user=1))
         for n in ("none", "allowlist", "egress")
     ]
     none, allowlist, egress = bodies

@@ -27,6 +27,7 @@ def waiting_slot(engine: FakeEngine, folder: Path, *, runtime: str = "runc") -> 
     slot = open_slot(
         engine,
         ContainerRequest(name="n", config=config, folder=folder, labels=()),
+        users=folder / "users.lock",
         kind="script",
         threads=1,
         preload=True,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from executor.sandbox.config import ContainerRequest, SandboxConfig, Seccomp, create_body, host_config_digest
+from executor.sandbox.users import UserRange
 
 CONFIG = SandboxConfig(
     image_id="sha256:" + "a" * 64,
@@ -19,11 +20,14 @@ CONFIG = SandboxConfig(
     tmp_inodes=4096,
     devices=(),
     seccomp=Seccomp(name="cpu", text="{}", sha256="b" * 64),
+    users=UserRange(first=20_000, last=29_999),
 )
 
 
 def body(**change: Any) -> dict[str, Any]:
-    request = ContainerRequest(name="n", config=replace(CONFIG, **change), folder=Path("/f"), labels=(("k", "v"),))
+    request = ContainerRequest(
+        name="n", config=replace(CONFIG, **change), folder=Path("/f"), labels=(("k", "v"),), user=20_007
+    )
     return create_body(request)
 
 
@@ -31,7 +35,7 @@ def test_the_engine_is_asked_for_a_sealed_container() -> None:
     recorded = body()
     host = recorded["HostConfig"]
     assert recorded["Image"] == CONFIG.image_id
-    assert recorded["User"] == "65532:65532"
+    assert recorded["User"] == "20007:20007"
     assert recorded["Entrypoint"][0] == "/usr/bin/python3.11"
     assert recorded["NetworkDisabled"] is True
     assert recorded["Healthcheck"] == {"Test": ["NONE"]}
@@ -82,9 +86,21 @@ def test_no_gpu_is_visible_to_a_job_that_asked_for_none() -> None:
     assert "LD_PRELOAD=" in environment
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(SandboxConfig) if f.name not in ("seccomp", "devices")])
+@pytest.mark.parametrize(
+    "field", [f.name for f in fields(SandboxConfig) if f.name not in ("seccomp", "devices", "users")]
+)
 def test_every_field_of_the_configuration_is_recorded(field: str) -> None:
     assert CONFIG.to_wire()[field] == getattr(CONFIG, field)
+
+
+def test_the_recorded_form_and_the_digest_name_the_users_and_no_user() -> None:
+    assert CONFIG.to_wire()["users"] == [20_000, 29_999]
+    assert "user" not in CONFIG.to_wire()
+
+
+def test_a_container_without_a_user_is_not_asked_for() -> None:
+    with pytest.raises(AssertionError, match="leased"):
+        create_body(ContainerRequest(name="n", config=CONFIG, folder=Path("/f"), labels=()))
 
 
 def test_the_recorded_form_names_the_seccomp_profile_by_digest() -> None:
@@ -102,6 +118,7 @@ CHANGES: dict[str, Any] = {
     "tmp_inodes": 100,
     "devices": ("nvidia.com/gpu=0",),
     "seccomp": Seccomp(name="cpu", text="[]", sha256="d" * 64),
+    "users": UserRange(first=20_000, last=30_000),
 }
 
 
@@ -114,7 +131,7 @@ def test_every_field_of_the_configuration_changes_its_digest() -> None:
 
 def test_what_is_particular_to_a_container_is_not_part_of_the_digest_that_the_engine_reports() -> None:
     one, two = (
-        create_body(ContainerRequest(name=name, config=CONFIG, folder=Path(name), labels=()))["HostConfig"]
+        create_body(ContainerRequest(name=name, config=CONFIG, folder=Path(name), labels=(), user=1))["HostConfig"]
         for name in ("/a", "/b")
     )
     assert host_config_digest(one, Path("/a")) == host_config_digest(two, Path("/b"))

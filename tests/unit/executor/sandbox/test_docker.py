@@ -148,7 +148,7 @@ def test_an_engine_that_answers_is_asked_also_after_somebody_asked_to_stop(
 
 
 def request(name: str) -> ContainerRequest:
-    return ContainerRequest(name=name, config=CONFIG, folder=Path("/nowhere"), labels=())
+    return ContainerRequest(name=name, config=CONFIG, folder=Path("/nowhere"), labels=(), user=1)
 
 
 @pytest.mark.parametrize(("has", "asked"), [(1, 10**9), (2, 1_500_000_000), (64, 1_500_000_000)])

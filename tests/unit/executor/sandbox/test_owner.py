@@ -71,7 +71,7 @@ def test_a_process_that_ended_is_dead_before_it_is_reaped() -> None:
 
 def container(engine: FakeEngine, home: Home, owner: Owner, name: str) -> str:
     labels = tuple((k, str(owner) if k == LABEL_OWNER else v) for k, v in labels_for(home, "r", wall_seconds=1))
-    return engine.create(ContainerRequest(name=name, config=CONFIG, folder=home.root, labels=labels))
+    return engine.create(ContainerRequest(name=name, config=CONFIG, folder=home.root, labels=labels, user=1))
 
 
 def test_the_sweep_removes_containers_of_the_dead_only(home: Path, tmp_path: Path) -> None:

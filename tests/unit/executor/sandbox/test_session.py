@@ -57,6 +57,7 @@ class Bench:
         slot = open_slot(
             self.engine,
             ContainerRequest(name="n", config=CONFIG, folder=slot_folder, labels=()),
+            users=self.folder / "users.lock",
             kind="script",
             threads=1,
             preload=False,

@@ -1,0 +1,65 @@
+"""What one job uses up, another still has: each container has a user of its own."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from executor.home import Home
+from executor.sandbox.owner import home_label
+from executor.sandbox.users import DEFAULT
+from tests.fakes.clock import until
+from tests.integration.conftest import Host, raw_engine
+
+LIMITS = {"memory_bytes": 2 << 30, "pids": 100}
+
+
+def users(home: Path) -> list[int]:
+    """Return the users of the containers that there are, as the engine has them."""
+    client = raw_engine()
+    found = client.containers(all=True, filters={"label": home_label(Home(home))})
+    return [int(client.inspect_container(c["Id"])["Config"]["User"].partition(":")[0]) for c in found]
+
+
+def test_a_job_that_uses_up_what_is_counted_by_user_harms_no_other(host: Host, home: Path) -> None:
+    greedy = host.command("run", str(host.script_job("use_up", limits=LIMITS)), "--json")
+    with subprocess.Popen(greedy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "used up" not in (line := process.stderr.readline()):
+            said += line
+            assert line, said
+        done, target = host.run(host.script_job("neighbour", limits=LIMITS))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=600)
+    assert process.returncode == 14
+    assert done.code == 0, done.stdout
+    assert (target / "artifacts/0.txt").read_text() == "worked"
+
+
+def test_containers_that_run_at_once_have_users_of_their_own(host: Host, home: Path) -> None:
+    commands = [host.command("run", str(host.script_job("sleep")), "--json") for _ in range(4)]
+    runs = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for c in commands]
+    try:
+        until(lambda: len(users(home)) == 4)
+        found = users(home)
+        assert len(set(found)) == 4
+        assert all(DEFAULT.first <= user <= DEFAULT.last for user in found)
+    finally:
+        for run in runs:
+            run.send_signal(signal.SIGTERM)
+        assert {run.wait(timeout=600) for run in runs} == {14}
+    assert users(home) == []
+
+
+def test_a_range_of_the_sites_own_is_what_containers_get(
+    host: Host, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXECUTOR_USERS", "30000-30063")
+    command = host.command("run", str(host.script_job("sleep")), "--json")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        until(lambda: len(users(home)) == 1)
+        (user,) = users(home)
+        run.send_signal(signal.SIGTERM)
+    assert 30_000 <= user <= 30_063
