@@ -42,7 +42,7 @@ from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
 from executor.verdict import decision_wire
-from executor.workspace import lay_out
+from executor.workspace import keep_inputs, lay_out
 from signing.choice import mode_of
 from signing.errors import SigningError
 from signing.files import make_folder
@@ -180,7 +180,7 @@ class Run:
         context, plan = self._context, self._plan
         try:
             check_target(self._target, context.home, names=[f"{ARTIFACTS}/{o.name}" for o in plan.outputs])
-            waiting = check_inputs(plan, context.home, self._sources())
+            waiting = check_inputs(plan, self._sources())
             check_room(plan, context.home, self._target, input_bytes=waiting)
             if mode_of(context.home.trust) == "local":  # whose log grows with each run
                 check_writable(context.home.trust)
@@ -281,6 +281,7 @@ class Run:
         finally:
             if stages.egress is not None:
                 self._report["egress"] = stages.egress
+        keep_inputs(self._plan, folder, InputStore(self._context.home.cas))
         outcome = self._complete(result.outcome, artifacts)
         self._note_run(result, outcome, artifacts)
         if outcome.kind is not OutcomeKind.SUCCEEDED:
@@ -358,18 +359,17 @@ class Run:
         return {name: locate(item.uri, prepared.base) for name, item in prepared.spec.inputs.items()}
 
     def _lay_out(self, folder: Path) -> None:
-        """Lay inputs and code out as the job will see them, and keep both for whoever runs the plan again."""
-        prepared, cas = self._prepared, self._context.home.cas
+        """Lay inputs and code out as the job will see them, and keep the code for whoever runs the plan again."""
+        prepared = self._prepared
         self._input_bytes = lay_out(
             self._plan,
             self._sources(),
             prepared.code,
             folder,
-            store=InputStore(cas),
             cancelled=self._context.cancelled,
         )
         if prepared.code is not None:
-            keep_code(cas, prepared.code)
+            keep_code(self._context.home.cas, prepared.code)
 
     def _note_run(self, result: RunResult, outcome: Outcome, artifacts: list[Artifact]) -> None:
         report = self._report

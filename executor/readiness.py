@@ -8,7 +8,7 @@ from pathlib import Path
 from executor.errors import RequestError, UnsupportedError, host_error
 from executor.home import Home
 from executor.plan import LaunchPlan
-from executor.transfer.inputs import InputStore, size_of
+from executor.transfer.inputs import size_of
 from signing.files import create, staged_path
 
 _RECORD_BYTES = 16 << 20  # for the record, the statements and the state of runs
@@ -53,20 +53,19 @@ def check_writable(folder: Path) -> None:
         raise host_error(err, f"no file can be made in {folder}", hint="see its permissions and its mount") from err
 
 
-def check_inputs(plan: LaunchPlan, home: Home, sources: Mapping[str, Path]) -> int:
+def check_inputs(plan: LaunchPlan, sources: Mapping[str, Path]) -> int:
     """Hold the sizes of the inputs, as the file system has them, against the plan's limit.
 
     Returns:
-        How many bytes of them the state directory does not hold yet.
+        How many bytes they are together.
 
     Raises:
         RequestError: One is not there or no regular file, or all of them are larger than allowed.
     """
-    sizes = {name: size_of(path, name) for name, path in sources.items()}
-    if (total := sum(sizes.values())) > plan.input_bytes:
+    total = sum(size_of(path, name) for name, path in sources.items())
+    if total > plan.input_bytes:
         raise RequestError(f"the inputs are {total} bytes, limits.input_bytes is {plan.input_bytes}")
-    store = InputStore(home.cas)
-    return sum(size for name, size in sizes.items() if not store.path_of(plan.inputs[name]).exists())
+    return total
 
 
 def check_room(plan: LaunchPlan, home: Home, target: Path, *, input_bytes: int) -> None:
@@ -78,7 +77,7 @@ def check_room(plan: LaunchPlan, home: Home, target: Path, *, input_bytes: int) 
         plan: Its limits count.
         home: The state directory.
         target: Where the release shall be. Its folder is there.
-        input_bytes: What is still to be copied of the inputs.
+        input_bytes: What is to be copied of inputs.
 
     Raises:
         UnsupportedError: There is not enough.

@@ -25,7 +25,7 @@ from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.stages import Context, Stages
 from executor.statements import stamp
-from executor.transfer.inputs import CodeTree, InputStore, load_code, read_code
+from executor.transfer.inputs import CodeTree, load_code, read_code
 from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
 from executor.workspace import lay_out
@@ -127,7 +127,7 @@ def reproduce(
     folder = claim_run_folder(context.home, run_id, wall_seconds=again.plan.longest_seconds)
     started = context.now()
     try:
-        lay_out(again.plan, sources, tree, folder, store=InputStore(context.home.cas), cancelled=context.cancelled)
+        lay_out(again.plan, sources, tree, folder, cancelled=context.cancelled)
         stages = Stages(
             again.plan,
             image_id=admitted.image_id,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from executor.plan import LaunchPlan
-from executor.transfer.inputs import CodeTree, InputStore, lay_out_code
+from executor.transfer.inputs import CodeTree, InputStore, copy_input, lay_out_code
 from signing.files import make_folder
 
 
@@ -14,17 +14,15 @@ def lay_out(
     code: CodeTree | None,
     folder: Path,
     *,
-    store: InputStore,
     cancelled: Callable[[], bool],
 ) -> int:
-    """Take a job's inputs into the store, and lay them and its code out.
+    """Lay out copies of a job's inputs, and its code.
 
     Args:
         plan: The plan, which names every input by its digest.
         sources: Where each input lies.
         code: Its code, or None.
-        folder: The run's folder, on the store's file system; gets `in`, `plugins` and `code`.
-        store: Inputs by digest.
+        folder: The run's folder; gets `in`, `plugins` and `code`.
         cancelled: Asked now and then whether to stop.
 
     Returns:
@@ -38,19 +36,27 @@ def lay_out(
         make_folder(folder / part, mode=0o755)
     digests, left = dict(plan.inputs), plan.input_bytes
     for name, source in sorted(sources.items()):
-        kept = store.take(
+        left -= copy_input(
             source,
+            folder / "in" / name,
             sha256=digests[name],
             name=name,
             bytes_max=left,
             native=name in plan.plugins,
-            scratch=folder,
             cancelled=cancelled,
         )
-        left -= kept.stat().st_size
-        (folder / "in" / name).hardlink_to(kept)
     for name, rule in plan.plugins.items():
         (folder / "plugins" / rule.name).hardlink_to(folder / "in" / name)
     if code is not None:
         lay_out_code(code, folder / "code")
     return plan.input_bytes - left
+
+
+def keep_inputs(plan: LaunchPlan, folder: Path, store: InputStore) -> None:
+    """Move the copies of a job's inputs into the store, once no job needs them any more.
+
+    Raises:
+        HostError: One cannot be moved.
+    """
+    for name, digest in plan.inputs.items():
+        store.keep(folder / "in" / name, digest)

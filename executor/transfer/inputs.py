@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +132,7 @@ def size_of(path: Path, name: str) -> int:
 
 
 class InputStore:
-    """Inputs by digest. Files are read-only and never change once they are there."""
+    """Inputs by digest, for whoever runs a plan again. Files are read-only and never change once they are there."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -142,49 +141,65 @@ class InputStore:
         """Return where the file with a digest lies, if it is there."""
         return self._root / "sha256" / sha256[:2] / sha256
 
-    def take(
-        self,
-        source: Path,
-        *,
-        sha256: str,
-        name: str,
-        bytes_max: int,
-        native: bool,
-        scratch: Path,
-        cancelled: Callable[[], bool],
-    ) -> Path:
-        """Copy a file into the store, hashing on the way, and return where it lies.
-
-        Args:
-            source: The file.
-            sha256: The digest that it must have, in hex.
-            name: Its name in the job, for messages.
-            bytes_max: What is left of the job's limit on its inputs.
-            native: Whether it may be a native library: only where the policy lists this digest as a plugin's.
-            scratch: A folder on the same file system that is removed if this process dies.
-            cancelled: Asked between pieces whether to stop.
+    def keep(self, file: Path, sha256: str) -> None:
+        """Move a file of the same file system, which was seen to have a digest, into the store.
 
         Raises:
-            Cancelled: Somebody asked to stop.
-            RequestError: It cannot be read, is no regular file, is too large, is a native library, or has another
-                digest than the job names.
+            HostError: It cannot be moved.
         """
         target = self.path_of(sha256)
-        make_folder(target.parent, mode=0o700, parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=scratch)
         try:
-            with os.fdopen(fd, "wb") as out:
-                actual = _copy_hashed(source, out.write, name, bytes_max, native, cancelled)
-            if actual != sha256:
-                raise RequestError(
-                    f"input {name!r} has sha256 {actual}, the job names {sha256}: {source}",
-                    hint="if the new content is wanted, put its digest into the job file",
-                )
-            os.chmod(temporary, 0o444)
-            os.replace(temporary, target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        return target
+            make_folder(target.parent, mode=0o700, parents=True, exist_ok=True)
+            os.replace(file, target)
+        except OSError as err:
+            raise host_error(err, f"cannot keep an input: {target}") from err
+
+
+def copy_input(
+    source: Path,
+    place: Path,
+    *,
+    sha256: str,
+    name: str,
+    bytes_max: int,
+    native: bool,
+    cancelled: Callable[[], bool],
+) -> int:
+    """Copy a file to where a job will see it, hashing on the way.
+
+    The copy is the run's own: how many links a file has would tell a job who else uses it.
+
+    Args:
+        source: The file.
+        place: Where the copy shall be. There is nothing yet.
+        sha256: The digest that it must have, in hex.
+        name: Its name in the job, for messages.
+        bytes_max: What is left of the job's limit on its inputs.
+        native: Whether it may be a native library: only where the policy lists this digest as a plugin's.
+        cancelled: Asked between pieces whether to stop.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        Cancelled: Somebody asked to stop.
+        RequestError: It cannot be read, is no regular file, is too large, is a native library, or has another digest
+            than the job names.
+    """
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            actual = _copy_hashed(source, out.write, name, bytes_max, native, cancelled)
+            os.fchmod(descriptor, 0o444)
+        if actual != sha256:
+            raise RequestError(
+                f"input {name!r} has sha256 {actual}, the job names {sha256}: {source}",
+                hint="if the new content is wanted, put its digest into the job file",
+            )
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
+    return place.stat().st_size
 
 
 def outside_of(path: Path, home: Path, *, what: str) -> Path:

@@ -16,7 +16,7 @@ from executor import prepare as prepare_module
 from executor.errors import RequestError
 from executor.jobspec import JobSpec
 from executor.plan import plan_launch
-from executor.transfer.inputs import InputStore
+from executor.transfer.inputs import copy_input
 from executor.verdict import decide_again
 from images.lock import load_lock
 from policy.load import load_policy
@@ -171,19 +171,19 @@ def test_no_byte_that_is_not_listed_is_ever_opened(
         with pytest.raises(plugins.PluginError, match="the policy lists"):
             load(marking, other, marking.sha256)
     assert not marking.marker.exists()
-    assert not list((tmp_path / "cas").rglob(marking.sha256))
+    assert not (tmp_path / "copy").exists()
     assert plugins.checked(marking.path, marking.sha256) == str(marking.path)
     opened(marking.path, marking)
     assert marking.marker.exists(), "the listed one passes, and would run"
 
 
 def take(folder: Path, source: Path, sha256: str, *, native: bool) -> None:
-    InputStore(folder / "cas").take(
+    copy_input(
         source,
+        folder / "copy",
         sha256=sha256,
         name="library",
         bytes_max=1 << 24,
         native=native,
-        scratch=folder,
         cancelled=lambda: False,
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from executor.errors import Cancelled, RequestError
+from executor.errors import Cancelled, HostError, RequestError
 from executor.transfer import inputs
-from executor.transfer.inputs import InputStore, lay_out_code, locate, outside_of, read_code
+from executor.transfer.inputs import InputStore, copy_input, lay_out_code, locate, outside_of, read_code
 
 
 def take(
@@ -21,25 +21,33 @@ def take(
     bytes_max: int = 1 << 20,
     native: bool = False,
 ) -> Path:
-    store = InputStore(folder / "cas")
-    return store.take(
-        source,
-        sha256=sha256,
-        name=name,
-        bytes_max=bytes_max,
-        native=native,
-        scratch=folder,
-        cancelled=lambda: cancelled,
+    place = folder / f"copy of {source.name}"
+    place.unlink(missing_ok=True)
+    size = copy_input(
+        source, place, sha256=sha256, name=name, bytes_max=bytes_max, native=native, cancelled=lambda: cancelled
     )
+    assert size == place.stat().st_size
+    return place
 
 
 def test_an_input_with_the_named_digest_is_taken_read_only(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"table")
     digest = hashlib.sha256(b"table").hexdigest()
-    kept = take(tmp_path, tmp_path / "x", sha256=digest, name="x")
-    assert kept.read_bytes() == b"table"
-    assert kept.name == digest
-    assert kept.stat().st_mode & 0o777 == 0o444
+    copy = take(tmp_path, tmp_path / "x", sha256=digest, name="x")
+    assert copy.read_bytes() == b"table"
+    assert copy.stat().st_mode & 0o777 == 0o444
+    assert copy.stat().st_nlink == 1, "a job would see who else uses it"
+
+
+def test_an_input_is_kept_by_its_digest_however_often(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"table")
+    digest, store = hashlib.sha256(b"table").hexdigest(), InputStore(tmp_path / "cas")
+    for _ in range(2):
+        store.keep(take(tmp_path, tmp_path / "x", sha256=digest, name="x"), digest)
+        assert store.path_of(digest).read_bytes() == b"table"
+        assert store.path_of(digest).stat().st_mode & 0o777 == 0o444
+    with pytest.raises(HostError, match="cannot keep an input"):
+        store.keep(tmp_path / "missing", digest)
 
 
 def test_an_input_with_another_digest_is_refused_and_not_kept(tmp_path: Path) -> None:
