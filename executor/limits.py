@@ -13,7 +13,8 @@ def limits_wire(
 ) -> dict[str, dict[str, float | int | None]]:
     """Return, by the name of each limit, what was `asked`, `allowed` and `used`; None for what nobody could see.
 
-    `cpu_seconds` is no field of the job file: it follows from `cpus` and `wall_seconds`, and is a backstop.
+    Two are no fields of the job file. `cpu_seconds` follows from `cpus` and `wall_seconds`, and is a backstop.
+    `host_cpu_seconds` is what taking in the job's messages and outputs cost this process.
     """
     usage, run_seconds = result.usage, result.seconds.get("run")
     cores = None
@@ -36,4 +37,7 @@ def limits_wire(
     asked, allowed = spec.limits.model_dump(), plan.policy.profile.ceilings.model_dump()
     report = {name: {"asked": asked[name], "allowed": allowed[name], "used": used[name]} for name in asked}
     backstop = cpu_seconds_backstop(plan.job.cpus, plan.wall_seconds)
-    return report | {"cpu_seconds": {"asked": None, "allowed": backstop, "used": usage.cpu_seconds}}
+    return report | {
+        "cpu_seconds": {"asked": None, "allowed": backstop, "used": usage.cpu_seconds},
+        "host_cpu_seconds": {"asked": None, "allowed": result.host_cpu_seconds_max, "used": result.host_cpu_seconds},
+    }

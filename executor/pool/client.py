@@ -110,6 +110,10 @@ class _PoolLease:
                 return removed
         return None
 
+    def leave(self) -> None:
+        """Leave it to the pool, which sees the connection end."""
+        self._stream.close()
+
 
 def ask(home: Home, operation: str, *, seconds: float) -> dict[str, Any] | None:
     """Ask the pool for its status, or to stop; None where none runs.

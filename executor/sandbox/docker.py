@@ -263,12 +263,10 @@ class DockerEngine:
             return False
         return True
 
-    def remove(self, container_id: str) -> None:
+    def remove(self, container_id: str, *, seconds: float = _CHANGE_SECONDS) -> None:
         """Remove a container with its volumes, running or not; one that is gone is no error."""
         try:
-            self._call(
-                "remove a container", "remove_container", container_id, v=True, force=True, seconds=_CHANGE_SECONDS
-            )
+            self._call("remove a container", "remove_container", container_id, v=True, force=True, seconds=seconds)
         except (_NotFoundError, _ConflictError):  # a conflict means that another removal is under way
             pass
         except HostError:

@@ -134,7 +134,7 @@ class Engine(Protocol):
     def wait(self, container_id: str, *, seconds: float) -> bool:
         """Wait for a container to end; False if it has not within the time."""
 
-    def remove(self, container_id: str) -> None:
+    def remove(self, container_id: str, *, seconds: float = ...) -> None:
         """Remove a container with its volumes, running or not; one that is gone is no error."""
 
     def unremoved(self) -> frozenset[str]:

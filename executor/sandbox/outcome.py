@@ -29,6 +29,7 @@ class Stop(Enum):
     OUTPUT_FILE_BYTES = "output_file_bytes"
     OUTPUT_FILES = "output_files"
     PIDS = "pids"
+    HOST_CPU = "host_cpu_seconds"
     PROTOCOL = "protocol"
     CANCELLED = "cancelled"
 
@@ -213,6 +214,8 @@ def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
             return OutcomeKind.CANCELLED, "the run was cancelled", None
         case Stop.PROTOCOL:
             return OutcomeKind.JOB_FAILED, f"the job broke the output protocol{detail}", stop.value
+        case Stop.HOST_CPU:
+            return OutcomeKind.LIMIT_EXCEEDED, f"the job kept the host busy{detail}", stop.value
         case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILE_BYTES | Stop.OUTPUT_FILES | Stop.PIDS:
             return OutcomeKind.LIMIT_EXCEEDED, f"the job exceeded {stop.value}{detail}", stop.value
 

@@ -24,6 +24,7 @@ LABEL_RUN = "sealed-executor.run"
 LABEL_HOME = "sealed-executor.home"
 _OWNER = "owner"
 _STAGING_NOTE = "staging"
+_REMOVAL_SECONDS = 5.0
 _UNCLAIMED_SECONDS = 60
 _OVERDUE_SECONDS = 3600  # beyond its deadline a run of an owner that cannot be seen counts as dead
 
@@ -130,10 +131,12 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
     """
     removed = []
     for container in abandoned(engine, home) if engine is not None else []:
-        with contextlib.suppress(HostError):  # the next sweep tries again
-            assert engine is not None, "it has the container"
-            engine.remove(container.container_id)
+        assert engine is not None, "it has the container"
+        try:
+            engine.remove(container.container_id, seconds=_REMOVAL_SECONDS)
             removed.append(f"container {container.name}")
+        except HostError:  # the next sweep tries again, and nobody waits for another one meanwhile
+            break
     for folder in sorted(home.runs.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # its owner, or another sweep, was faster
             if _is_abandoned(folder):

@@ -26,6 +26,7 @@ from executor.transfer.frames import encode_message
 from executor.transfer.quarantine import LimitExceededError, Quarantine
 
 _END_SECONDS_MAX = 15.0
+_KILLED_SECONDS_MAX = 10.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 18
 _CPU_GRACE_SECONDS = 10
@@ -33,6 +34,10 @@ _CPU_GRACE_SECONDS = 10
 # less, and is not woken for it.
 _SAMPLE_SECONDS = 2.0
 _SAMPLE_CPU_SECONDS = 0.02
+# What taking a job's words in may cost this process: the dearest 200,000 messages and 16 MiB of them take 10 s, and an
+# output is hashed and written at some 500 MiB/s (2026-11). A machine may be several times as slow.
+_HOST_CPU_SECONDS = 60.0
+_HOST_BYTES_PER_CPU_SECOND = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,8 @@ class RunResult:
             in which the job computed; None where it did not say.
         tmp_inodes: Most inodes there.
         idle_seconds: Longest time without a sign of life.
+        host_cpu_seconds: CPU time of this process's thread while it took in what the container sent.
+        host_cpu_seconds_max: What it may be; it grows with the bytes of outputs.
         warm: Whether the container had been ready before.
         host_config_sha256: What it was restricted to, as the engine says.
         removed: Whether the container is gone; None where that is left to the pool, False where a sweep must do it.
@@ -63,6 +70,8 @@ class RunResult:
     tmp_bytes: int | None
     tmp_inodes: int | None
     idle_seconds: float
+    host_cpu_seconds: float
+    host_cpu_seconds_max: float
     warm: bool
     host_config_sha256: str
     removed: bool | None
@@ -89,6 +98,7 @@ class Session:
         listener: Told of progress and log lines.
         cancelled: Asked several times a second whether to stop.
         clock: A clock that never goes back, in seconds.
+        cpu_clock: The CPU time of the calling thread, in seconds.
     """
 
     def __init__(
@@ -101,6 +111,7 @@ class Session:
         listener: Listener,
         cancelled: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._engine = engine
         self._slot = slot
@@ -110,13 +121,14 @@ class Session:
         self._intake = Intake(quarantine, listener, log_bytes_max=limits.log_bytes)
         self._stop: tuple[Stop, str] | None = None
         self._usage = Usage()
-        self._clock = clock
+        self._clock, self._cpu_clock = clock, cpu_clock
         config = slot.request.config
         self._counters = Counters(engine, slot.container, slot.pid, guest_kernel=config.has_guest_kernel, clock=clock)
         self._idle = IdleClock(clock(), limit_seconds=limits.idle_seconds, cpus=config.cpus)
         self._is_launched = True
         self._window: Reading | None = None  # from where it is counted whether to measure the temporary file system
         self._first: float | None = None
+        self._host_cpu_seconds = 0.0
 
     def run(self, launch: dict[str, Any]) -> RunResult:
         """Launch the job and see it to its end.
@@ -135,14 +147,17 @@ class Session:
             began = clock()
             self._idle.record_sign(began)
             self._launch(launch)
-            self._serve(began)
+            cpu_began = self._cpu_clock()
+            self._serve(began, cpu_began)
+            self._host_cpu_seconds = self._cpu_clock() - cpu_began
             seconds["run"], ended = clock() - began, clock()
             self._intake.flush()
-            status, oom_killed = self._end()
+            status, oom_killed, is_over = self._end()
             self._quarantine.close()
             stack.pop_all()
             self._slot.shut()
-            removed = self._slot.lease.end()
+            # What the engine did not end in time it would not remove either: it is owed, and nobody waits for it.
+            removed = self._slot.lease.end() if is_over else self._slot.lease.leave()
             seconds["remove"] = clock() - ended
         if self._first is not None:
             seconds["first"] = self._first - began
@@ -167,6 +182,8 @@ class Session:
             tmp_bytes=intake.tmp_peaks[0],
             tmp_inodes=intake.tmp_peaks[1],
             idle_seconds=round(self._idle.longest, 3),
+            host_cpu_seconds=round(self._host_cpu_seconds, 3),
+            host_cpu_seconds_max=round(self._host_cpu_seconds_max(), 3),
             warm=self._slot.warm,
             host_config_sha256=self._slot.host_config_sha256,
             removed=removed,
@@ -184,7 +201,10 @@ class Session:
         except OSError as err:
             raise host_error(err, "a container could not be told what to run") from err
 
-    def _serve(self, began: float) -> None:
+    def _host_cpu_seconds_max(self) -> float:
+        return _HOST_CPU_SECONDS + self._quarantine.bytes_received / _HOST_BYTES_PER_CPU_SECOND
+
+    def _serve(self, began: float, cpu_began: float) -> None:
         """Drain all channels until process 1 reports the job's end, all channels close, or the host stops it."""
         wall_seconds = self._limits.wall_seconds if self._is_launched else _END_SECONDS_MAX
         next_look, deadline = began + _TICK_SECONDS, began + wall_seconds
@@ -202,6 +222,11 @@ class Session:
                 if now >= next_look:
                     self._look(selector)
                     next_look = now + _TICK_SECONDS
+                    if self._cpu_clock() - cpu_began > self._host_cpu_seconds_max():
+                        self._stop = self._stop or (
+                            Stop.HOST_CPU,
+                            f" for {self._host_cpu_seconds_max():.0f} s of CPU time",
+                        )
                 for key, _ in selector.select(min(next_look, deadline) - now):
                     if not self._read(self._slot.channels[key.data], key.data):
                         selector.unregister(key.fileobj)
@@ -266,8 +291,11 @@ class Session:
             self._usage = last.usage if last is not None else self._usage
         return True
 
-    def _end(self) -> tuple[int | None, bool]:
-        """Let process 1 go, or kill it; return its status and whether the engine saw an OOM kill.
+    def _end(self) -> tuple[int | None, bool, bool]:
+        """Let process 1 go, or kill it; return its status, whether the engine saw an OOM kill, and whether it is over.
+
+        What the host stopped has ended for its reason, also where the engine does not answer, or the kernel takes its
+        time: a job's processes can be busy in the kernel, where no signal reaches them.
 
         A warm container whose job has ended by itself is the pool's to end: process 1 has killed whatever the job had
         left and said how it ended, the kernel what it used, and its own status would add nothing.
@@ -277,13 +305,19 @@ class Session:
             unclear = self._intake.job_exit[1] == signal.SIGKILL and self._usage.oom_kills is None
             oom_killed = unclear and self._slot.warm and engine.state(container).oom_killed
             if self._slot.warm:
-                return None, oom_killed
+                return None, oom_killed, True
             self._say_bye()
             ended = engine.wait(container, seconds=_END_SECONDS_MAX)
+        elif self._stop is not None:
+            self._slot.shut()
+            with contextlib.suppress(HostError):
+                engine.kill(container)
+                if engine.wait(container, seconds=_KILLED_SECONDS_MAX):
+                    state = engine.state(container)
+                    return state.exit_code, state.oom_killed, True
+            return None, False, False
         else:
             self._slot.shut()
-            if self._stop is not None:
-                engine.kill(container)
             ended = engine.wait(container, seconds=_END_SECONDS_MAX)
         if not ended:
             self._slot.shut()
@@ -291,7 +325,7 @@ class Session:
             if not engine.wait(container, seconds=_END_SECONDS_MAX):
                 raise HostError("a container did not end after it was killed", hint="see `executor doctor`")
         state = engine.state(container)
-        return state.exit_code, state.oom_killed
+        return state.exit_code, state.oom_killed, True
 
     def _say_bye(self) -> None:
         try:

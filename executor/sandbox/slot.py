@@ -40,6 +40,9 @@ class Lease(Protocol):
     def end(self) -> bool | None:
         """Have the container removed. Return whether it is known to be gone; None where that is left to others."""
 
+    def leave(self) -> bool | None:
+        """Leave the removal to who comes after, and wait for nothing. Return as `end` does."""
+
 
 class WarmSlots(Protocol):
     """Where slots wait that were opened ahead of any job."""
@@ -107,6 +110,10 @@ class OwnLease:
             if self._user is not None:  # a container that is still there keeps it by its label
                 self._user.close()
         return True
+
+    def leave(self) -> bool:
+        """Leave the container to the process that cleans up after this one, which asks until it is gone."""
+        return False
 
 
 def make_folders(folder: Path) -> None:

@@ -15,6 +15,9 @@ from executor.errors import JobError
 from executor.transfer.inputs import is_native
 
 _HEAD_BYTES = 4
+# Of each frame of an output but its last. The worker sends 1 MiB; in frames of one byte, 0.1 s of a job's CPU time cost
+# the host 5.6 s (2026-11).
+PIECE_BYTES_MIN = 1 << 16
 
 
 class LimitExceededError(JobError):
@@ -106,7 +109,7 @@ class Quarantine:
         """Take bytes of the open output.
 
         Raises:
-            JobError: No output is open, or it is longer than announced.
+            JobError: No output is open, it is longer than announced, or those before were too few.
         """
         if self._open is None:
             raise JobError("output bytes outside of an output")
@@ -137,7 +140,7 @@ class _OpenArtifact:
     def __init__(self, name: str, role: str, size: int, path: Path) -> None:
         self.name, self.role, self.size, self.path = name, role, size, path
         self._digest = hashlib.sha256()
-        self._written = 0
+        self._written = self._last = 0
         self._head = b""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         # World-readable inside a private folder: the inspecting container reads it under another user.
@@ -147,6 +150,11 @@ class _OpenArtifact:
     def write(self, data: bytes) -> None:
         if self._written + len(data) > self.size:
             raise JobError(f"output {self.name!r} is longer than the {self.size} bytes announced")
+        if 0 < self._last < PIECE_BYTES_MIN:
+            raise JobError(
+                f"output {self.name!r} came in a frame of {self._last} bytes: {PIECE_BYTES_MIN} is the least"
+            )
+        self._last = len(data)
         self._head = (self._head + data)[:_HEAD_BYTES] if self._written < _HEAD_BYTES else self._head
         self._file.write(data)
         self._digest.update(data)

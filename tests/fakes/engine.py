@@ -184,7 +184,7 @@ class FakeEngine:
         container.thread.join(seconds)
         return not container.thread.is_alive()
 
-    def remove(self, container_id: str) -> None:
+    def remove(self, container_id: str, *, seconds: float = 60.0) -> None:
         """Take an id or a name, as the engine does."""
         named = [i for i, c in self.containers.items() if container_id in (i, c.request.name)]
         for identifier in named:

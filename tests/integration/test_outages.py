@@ -107,6 +107,19 @@ def test_a_cancel_is_answered_while_the_engine_hangs(host: Host, line: Line) -> 
     until(lambda: containers() == "")
 
 
+def test_a_limit_is_a_limit_while_the_engine_hangs(host: Host, line: Line) -> None:
+    process = start(host, line, host.script_job("sleep", limits={"wall_seconds": 5.0}))
+    assert process.stderr is not None
+    while "sleeping" not in (said := process.stderr.readline()):
+        assert said, "the run ended early"
+    line.hang()
+    out, err = process.communicate(timeout=600)
+    assert json.loads(out)["exit_code"] == process.returncode == 11, err
+    assert json.loads(out)["sandbox"]["container_removed"] is False
+    line.restore()
+    until(lambda: containers() == "")
+
+
 def test_a_cancel_is_answered_before_the_engine_has_said_a_word(host: Host, line: Line) -> None:
     line.hang()
     process = start(host, line, host.script_job("sleep"))

@@ -50,6 +50,7 @@ class Bench:
         log_bytes: int = 1000,
         engine: FakeEngine | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> RunResult:
         self.engine = engine or FakeEngine(script)
         slot_folder = self.folder / "slot"
@@ -72,6 +73,7 @@ class Bench:
             listener=Listener(on_progress=self.progress.append, on_log=self._log),
             cancelled=lambda: self.cancel,
             clock=clock,
+            cpu_clock=cpu_clock,
         )
         return session.run(LAUNCH)
 
@@ -443,3 +445,65 @@ def test_a_container_that_does_not_find_the_socket_is_told_from_one_that_ends(
     with pytest.raises(HostError, match=words) as failed:
         bench.run(wait_for_kill, engine=FakeEngine(wait_for_kill, status=status))
     assert type(failed.value) is kind
+
+
+class Unanswering(FakeEngine):
+    """An engine that does not answer one call, once a container is to end."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(wait_for_kill)
+        self.call = call
+        self.asked: list[str] = []
+
+    def kill(self, container_id: str) -> None:
+        self.answer("kill")
+        super().kill(container_id)
+
+    def wait(self, container_id: str, *, seconds: float) -> bool:
+        self.answer("wait")
+        return self.call != "ended" and super().wait(container_id, seconds=seconds)
+
+    def remove(self, container_id: str, *, seconds: float = 60.0) -> None:
+        self.answer("remove")
+        super().remove(container_id)
+
+    def answer(self, call: str) -> None:
+        self.asked.append(call)
+        if call == self.call:
+            raise HostError(f"could not {call} a container: no answer in time")
+
+
+@pytest.mark.parametrize("call", ["kill", "wait", "ended"])
+def test_a_limit_is_what_ended_a_job_also_where_the_engine_does_not_end_its_container(bench: Bench, call: str) -> None:
+    engine = Unanswering(call)
+    result = bench.run(wait_for_kill, wall=0.5, engine=engine)
+    assert (result.outcome.kind, result.outcome.limit) == (OutcomeKind.TIMED_OUT, "wall_seconds")
+    assert result.removed is False
+    assert "remove" not in engine.asked, "it would be waited for in vain"
+    assert engine.unremoved() == {"n"}, "it is owed"
+
+
+def test_a_cancelled_job_is_cancelled_also_where_the_engine_does_not_answer(bench: Bench) -> None:
+    bench.cancel = True
+    result = bench.run(wait_for_kill, engine=Unanswering("kill"))
+    assert result.outcome.kind is OutcomeKind.CANCELLED
+    assert result.removed is False
+
+
+@pytest.mark.parametrize(("step", "kind"), [(59.0, OutcomeKind.TIMED_OUT), (61.0, OutcomeKind.LIMIT_EXCEEDED)])
+def test_a_job_that_keeps_the_host_busy_is_ended(bench: Bench, step: float, kind: OutcomeKind) -> None:
+    used = iter([0.0])
+    result = bench.run(wait_for_kill, wall=1.0, cpu_clock=lambda: next(used, step))
+    assert result.outcome.kind is kind
+    assert result.outcome.limit == ("host_cpu_seconds" if kind is OutcomeKind.LIMIT_EXCEEDED else "wall_seconds")
+    assert (result.host_cpu_seconds, result.host_cpu_seconds_max) == (step, 60.0)
+
+
+def test_taking_in_a_large_output_may_cost_more(bench: Bench) -> None:
+    def job(worker: Worker) -> None:
+        worker.output("a", bytes(100))
+        worker.finish()
+
+    result = bench.run(job)
+    assert result.output_bytes == 100
+    assert result.host_cpu_seconds_max == round(60 + result.output_bytes / (16 << 20), 3)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from executor.errors import JobError
-from executor.transfer.quarantine import LimitExceededError, Quarantine
+from executor.transfer.quarantine import PIECE_BYTES_MIN, LimitExceededError, Quarantine
 
 
 def quarantine(folder: Path, *, bytes_max: int = 10, file_bytes_max: int = 10, files_max: int = 2) -> Quarantine:
@@ -118,15 +118,28 @@ def test_an_output_that_never_ended_leaves_no_file(tmp_path: Path) -> None:
     assert target.artifacts == []
 
 
-@pytest.mark.parametrize("pieces", [(b"\x7fELF", b"rest"), (b"\x7f", b"EL", b"F")])
+@pytest.mark.parametrize("pieces", [(b"\x7fELF",), (b"\x7fELF" + bytes(PIECE_BYTES_MIN), b"rest")])
 def test_a_native_library_is_not_taken(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
-    target, data = quarantine(tmp_path), b"".join(pieces)
+    room, data = 1 << 20, b"".join(pieces)
+    target = quarantine(tmp_path, bytes_max=room, file_bytes_max=room)
     target.begin({"name": "a", "role": "data", "size": len(data)})
     for piece in pieces:
         target.write(piece)
     with pytest.raises(JobError, match="native library"):
         target.end({"sha256": hashlib.sha256(data).hexdigest()})
     assert target.artifacts == []
+
+
+@pytest.mark.parametrize("size", [1, PIECE_BYTES_MIN - 1])
+def test_a_frame_that_is_too_small_may_only_be_the_last(tmp_path: Path, size: int) -> None:
+    room = 1 << 20
+    target = quarantine(tmp_path, bytes_max=room, file_bytes_max=room)
+    target.begin({"name": "a", "role": "data", "size": room})
+    for _ in range(3):
+        target.write(bytes(PIECE_BYTES_MIN))
+    target.write(bytes(size))
+    with pytest.raises(JobError, match=f"in a frame of {size} bytes: 65536 is the least"):
+        target.write(bytes(1))
 
 
 def test_what_only_begins_like_one_is_taken(tmp_path: Path) -> None:
