@@ -3,9 +3,9 @@
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import time
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
@@ -112,18 +112,20 @@ def remove_folder(folder: Path, *, last: str = "") -> None:
         folder: The folder.
         last: The name in it of a file that goes after everything else: it says whose the rest is.
     """
+    import shutil  # with its archive formats: whoever verifies removes nothing
+
     for _ in range(_REMOVAL_TRIES):
         with contextlib.suppress(OSError):
-            _empty(folder, but=last)
+            _empty(folder, but=last, rmtree=shutil.rmtree)
             shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):
             return
 
 
-def _empty(folder: Path, *, but: str) -> None:
+def _empty(folder: Path, *, but: str, rmtree: Callable[..., None]) -> None:
     for path in folder.iterdir() if but else ():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            rmtree(path, ignore_errors=True)
         elif path.name != but:
             path.unlink(missing_ok=True)
 

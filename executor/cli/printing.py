@@ -2,9 +2,10 @@
 
 import sys
 from contextlib import AbstractContextManager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from executor.events import Subscriber
+if TYPE_CHECKING:
+    from executor.events import Subscriber
 
 
 def say(stream: TextIO, text: str) -> None:
@@ -32,7 +33,7 @@ class Sinks:
         self.subscribers: tuple[Subscriber, ...] = ()
         self.lost: list[str] = []
 
-    def add(self, sink: AbstractContextManager[Subscriber]) -> None:
+    def add(self, sink: AbstractContextManager["Subscriber"]) -> None:
         """Open a sink. What it raises then is raised: nothing has begun yet."""
         self.subscribers += (sink.__enter__(),)
         self._open.append(sink)
