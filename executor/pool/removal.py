@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from executor.errors import HostError
 from executor.home import Home
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import LABEL_OWNER, discard_run_folder, home_label, parse_owner
+from executor.sandbox.owner import LABEL_OWNER, discard_run_folder, home_label, is_ours, parse_owner
 from executor.sandbox.slot import Slot
 
 _REMOVERS = 2
@@ -121,7 +121,7 @@ class Removals:
         me = str(os.getpid())
         while not self._stopping.wait(_STRAYS_SECONDS):
             with contextlib.suppress(HostError):
-                for container in self._engine.owned(home_label(self._home)):
+                for container in filter(is_ours, self._engine.owned(home_label(self._home))):
                     owner = parse_owner(container.labels.get(LABEL_OWNER, ""))
                     with self._lock:
                         known = container.name in self._names

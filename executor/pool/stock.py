@@ -227,6 +227,8 @@ def _seal_fault(waiting: Waiting) -> str | None:
         return "limits"
     if now.interfaces != then.interfaces:
         return "interfaces"
+    if now.tmp != then.tmp:
+        return "files"
     # gVisor's own processes come and go; what runs in it the host's kernel does not see.
     if now.processes != then.processes and not waiting.slot.request.config.has_guest_kernel:
         return "processes"

@@ -115,12 +115,14 @@ class Seal:
         processes: Every process in the container, as the host numbers them.
         limits: Contents of the files that limit it, by name.
         interfaces: Its network interfaces.
+        tmp: Free blocks and free inodes of its temporary file system; None where this process may not look.
     """
 
     started: str
     processes: frozenset[str]
     limits: tuple[tuple[str, str], ...]
     interfaces: tuple[str, ...]
+    tmp: tuple[int, int] | None
 
 
 _LIMITS_V1 = (
@@ -133,6 +135,14 @@ _LIMITS_V1 = (
     ("devices", "devices.list"),
 )
 _LIMITS_V2 = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.freeze")
+# Where the kernel has them: not each is switched on in every cgroup.
+_SHARES_V1 = (
+    ("memory", "memory.soft_limit_in_bytes"),
+    ("cpu", "cpu.shares"),
+    ("cpuset", "cpuset.cpus"),
+    ("cpuset", "cpuset.mems"),
+)
+_SHARES_V2 = ("memory.low", "memory.high", "cpu.weight", "cpuset.cpus", "cpuset.mems")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +154,14 @@ class SealFiles:
         devices: Its network interfaces.
         processes: All processes of its cgroup.
         limits: The files that limit it, by name.
+        tmp: Its temporary file system.
     """
 
     stat: str
     devices: str
     processes: str
     limits: tuple[tuple[str, str], ...]
+    tmp: str
 
 
 def find_seal_files(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> SealFiles | None:
@@ -164,12 +176,16 @@ def find_seal_files(pid: int, *, container: str, proc: Path = Path("/proc"), roo
     groups = _groups(pid, container, proc, root)
     if groups is None:
         return None
-    limits = [("", name) for name in _LIMITS_V2] if "" in groups else _LIMITS_V1
+    in_v2 = "" in groups
+    limits = [("", name) for name in _LIMITS_V2] if in_v2 else list(_LIMITS_V1)
+    shares = [("", name) for name in _SHARES_V2] if in_v2 else _SHARES_V1
+    limits += [(part, name) for part, name in shares if os.access(_file(groups, part, name), os.R_OK)]
     files = SealFiles(
         stat=str(proc / str(pid) / "stat"),
         devices=str(proc / str(pid) / "net/dev"),
         processes=_file(groups, "pids", "cgroup.procs"),
         limits=tuple((name, _file(groups, part, name)) for part, name in limits),
+        tmp=str(proc / str(pid) / "root/tmp"),
     )
     return files if os.access(files.processes, os.R_OK) else None
 
@@ -184,6 +200,7 @@ def read_seal(files: SealFiles) -> Seal | None:
             interfaces=tuple(
                 line.partition(":")[0].strip() for line in _text(files.devices).splitlines() if ":" in line
             ),
+            tmp=_free(files.tmp),
         )
     except (OSError, IndexError):
         return None
@@ -213,6 +230,14 @@ def _text(path: str) -> str:
         return os.read(descriptor, _TEXT_BYTES_MAX).decode(errors="replace")
     finally:
         os.close(descriptor)
+
+
+def _free(folder: str) -> tuple[int, int] | None:
+    try:
+        seen = os.statvfs(folder)
+    except OSError:
+        return None
+    return seen.f_bfree, seen.f_ffree
 
 
 def _groups(pid: int, container: str, proc: Path, root: Path) -> dict[str, Path] | None:

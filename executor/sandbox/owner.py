@@ -148,10 +148,18 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
     return removed
 
 
+def is_ours(container: OwnedContainer) -> bool:
+    """Whether a container with our labels has the name that goes with them.
+
+    Every container of an image that somebody committed from one of ours has the labels as well.
+    """
+    return container.name.startswith(f"sealed-executor-{container.labels.get(LABEL_RUN, '')}")
+
+
 def abandoned(engine: Engine, home: Home) -> list[OwnedContainer]:
     """Return the containers of a state directory whose owner is dead."""
     found = []
-    for container in engine.owned(home_label(home)):
+    for container in filter(is_ours, engine.owned(home_label(home))):
         owner = _container_owner(container, home)
         # Looked at twice: a folder may change hands in between.
         if owner is not None and not owner.alive and _container_owner(container, home) == owner:

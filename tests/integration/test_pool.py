@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fakes.clock import until
 from tests.integration.conftest import Host, containers, raw_engine
 
@@ -88,16 +90,36 @@ def test_a_container_that_somebody_ran_a_program_in_is_not_given_away(host: Host
         assert set(reasons(home, names)) <= {"cpu", "processes", "visitors"}
 
 
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"mem_limit": "1g", "memswap_limit": "1g"},
+    {"cpuset_cpus": "0", "cpu_shares": 2},
+    {"mem_reservation": "64m"},
+)
+
+
 def test_a_container_whose_limits_somebody_changed_is_not_given_away(host: Host, home: Path) -> None:
     job = host.script_job("hello", *JOB)
     with pool(host, str(job)):
         engine, names = raw_engine(), mine()
-        for name in names:
-            engine.update_container(name, mem_limit="1g", memswap_limit="1g")
+        for name, change in zip(names, CHANGES, strict=True):
+            engine.update_container(name, **change)
         assert host.run(job)[0].code == 0
         until(lambda: full(host) and None not in reasons(home, names))
         assert len(names) == 3
         assert set(reasons(home, names)) <= {"limits", "configuration"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the temporary file system of another user's process is closed to others")
+def test_a_container_that_somebody_gave_a_file_is_not_given_away(host: Host, home: Path) -> None:
+    job = host.script_job("hello", *JOB)
+    with pool(host, str(job)):
+        engine, names = raw_engine(), mine()
+        for name in names:
+            pid = engine.inspect_container(name)["State"]["Pid"]
+            Path(f"/proc/{pid}/root/tmp/sitecustomize.py").write_text("print('here before')")
+        assert host.run(job)[0].code == 0
+        until(lambda: full(host) and None not in reasons(home, names))
+        assert set(reasons(home, names)) == {"files"}
 
 
 def test_a_warm_container_does_not_outlive_a_job_that_goes_wrong(host: Host) -> None:

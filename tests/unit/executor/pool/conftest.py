@@ -10,8 +10,9 @@ SEAL = Seal(
     processes=frozenset({"7", "8"}),
     limits=(("memory.max", "1"), ("freezer.state", "THAWED")),
     interfaces=("lo",),
+    tmp=(16, 8),
 )
-FILES = SealFiles(stat="", devices="", processes="", limits=())
+FILES = SealFiles(stat="", devices="", processes="", limits=(), tmp="")
 USAGE_FILES = UsageFiles(
     memory_peak="", memory_events="", pids_peak="", pids_events="", cpu="", cpu_unit=1e9, process_1=""
 )

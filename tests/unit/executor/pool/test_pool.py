@@ -291,6 +291,7 @@ def test_a_slot_that_was_tampered_with_is_discarded_and_the_next_one_taken(
         (replace(SEAL, limits=(("memory.max", "2"), ("freezer.state", "THAWED"))), "limits"),
         (replace(SEAL, limits=(("memory.max", "1"), ("freezer.state", "FROZEN"))), "limits"),
         (replace(SEAL, interfaces=("lo", "eth0")), "interfaces"),
+        (replace(SEAL, tmp=(16, 7)), "files"),
     ],
 )
 def test_a_slot_that_the_kernel_holds_otherwise_than_before_is_discarded(

@@ -139,6 +139,7 @@ def test_what_holds_a_container_is_read_in_version_1(tmp_path: Path) -> None:
     assert seal.processes == {"7", "8"}
     assert dict(seal.limits)["freezer.state"] == "THAWED\n"
     assert len(seal.limits) == 7
+    assert seal.tmp is None, "there is none to look at"
     assert "eth0" in seal.interfaces
     assert "lo" in seal.interfaces
 
@@ -150,6 +151,33 @@ def test_what_holds_a_container_is_read_in_version_2(tmp_path: Path) -> None:
     seal = read_seal(seal_files(tmp_path))
     assert seal is not None
     assert [name for name, _ in seal.limits] == list(names[:-1])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["memory/{}/memory.soft_limit_in_bytes", "cpu/{}/cpu.shares", "cpuset/{}/cpuset.cpus", "cpuset/{}/cpuset.mems"],
+)
+def test_what_it_is_given_beside_its_limits_is_read_where_the_kernel_has_it(tmp_path: Path, name: str) -> None:
+    seal_v1(tmp_path)
+    cgroup = (tmp_path / "proc/7/cgroup").read_text() + "9:cpuset:/docker/c0ffee\n"
+    path = f"cg/{name.format('docker/c0ffee')}"
+    write(tmp_path, {path: "1024\n", "proc/7/cgroup": cgroup})
+    files = seal_files(tmp_path)
+    before = read_seal(files)
+    (tmp_path / path).write_text("2048\n")
+    after = read_seal(files)
+    assert before is not None
+    assert after is not None
+    assert len(before.limits) == 8
+    assert before.limits != after.limits
+
+
+def test_what_the_temporary_file_system_holds_is_seen(tmp_path: Path) -> None:
+    seal_v1(tmp_path)
+    (tmp_path / "proc/7/root/tmp").mkdir(parents=True)
+    seal = read_seal(seal_files(tmp_path))
+    assert seal is not None
+    assert seal.tmp is not None
 
 
 def test_where_the_kernel_does_not_say_all_of_it_there_is_no_seal(tmp_path: Path) -> None:

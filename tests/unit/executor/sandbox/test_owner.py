@@ -71,6 +71,7 @@ def test_a_process_that_ended_is_dead_before_it_is_reaped() -> None:
 
 def container(engine: FakeEngine, home: Home, owner: Owner, name: str) -> str:
     labels = tuple((k, str(owner) if k == LABEL_OWNER else v) for k, v in labels_for(home, "r", wall_seconds=1))
+    name = f"sealed-executor-r-{name}"
     return engine.create(ContainerRequest(name=name, config=CONFIG, folder=home.root, labels=labels, user=1))
 
 
@@ -79,9 +80,18 @@ def test_the_sweep_removes_containers_of_the_dead_only(home: Path, tmp_path: Pat
     dead, overdue = container(engine, mine, DEAD, "c"), container(engine, mine, OVERDUE, "d")
     kept = {container(engine, mine, ME, "e"), container(engine, mine, UNSEEN, "f")}
     kept.add(container(engine, Home(tmp_path / "another"), DEAD, "g"))
-    assert sweep(engine, mine) == ["container c", "container d"]
+    assert sweep(engine, mine) == ["container sealed-executor-r-c", "container sealed-executor-r-d"]
     assert engine.removed == [dead, overdue]
     assert set(engine.containers) == kept
+
+
+def test_a_container_of_an_image_that_was_committed_from_one_of_ours_is_left_alone(home: Path) -> None:
+    engine, mine = FakeEngine(lambda _: None), Home(home)
+    identifier = container(engine, mine, DEAD, "c")
+    request = engine.containers[identifier].request
+    engine.containers[identifier].request = replace(request, name="busy_hopper")
+    assert sweep(engine, mine) == []
+    assert set(engine.containers) == {identifier}
 
 
 def test_a_folder_that_vanishes_under_the_sweep_is_no_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
