@@ -174,7 +174,7 @@ def test_what_it_is_given_beside_its_limits_is_read_where_the_kernel_has_it(tmp_
 
 def test_what_the_temporary_file_system_holds_is_seen(tmp_path: Path) -> None:
     seal_v1(tmp_path)
-    (tmp_path / "proc/7/root/tmp").mkdir(parents=True)
+    (tmp_path / "proc/7" / "root/tmp").mkdir(parents=True)
     seal = read_seal(seal_files(tmp_path))
     assert seal is not None
     assert seal.tmp is not None
