@@ -107,12 +107,13 @@ class OwnLease:
         except HostError:
             return False
         finally:
-            if self._user is not None:  # a container that is still there keeps it by its label
-                self._user.close()
+            self.leave()
         return True
 
     def leave(self) -> bool:
         """Leave the container to the process that cleans up after this one, which asks until it is gone."""
+        if self._user is not None:  # a container that is still there keeps it by its label
+            self._user.close()
         return False
 
 

@@ -1,6 +1,9 @@
 """What one job uses up, another still has: each container has a user of its own."""
 
+import fcntl
+import os
 import signal
+import struct
 import subprocess
 from pathlib import Path
 
@@ -63,3 +66,38 @@ def test_a_range_of_the_sites_own_is_what_containers_get(
         (user,) = users(home)
         run.send_signal(signal.SIGTERM)
     assert 30_000 <= user <= 30_063
+
+
+def is_leased(home: Path) -> bool:
+    """Whether anybody has a lock on any byte of the file of users (fcntl(2), F_OFD_GETLK)."""
+    request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with Home(home).users.open("r+b") as file:
+        found: int = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, request))[0]
+    return found != fcntl.F_UNLCK
+
+
+@pytest.mark.faults
+def test_sixty_four_runs_at_once_have_users_of_their_own_and_leave_none(host: Host, home: Path) -> None:
+    """Twenty of their executors are killed on the way."""
+    job = host.script_job("sleep", limits={"memory_bytes": 128 << 20, "tmp_bytes": 8 << 20})
+    command = host.command("run", str(job), "--json", "--out")
+    runs = [
+        subprocess.Popen([*command, str(host.folder / f"r{n}")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for n in range(64)
+    ]
+    try:
+        until(lambda: len(users(home)) == 64)
+        found = users(home)
+        assert len(set(found)) == 64
+        for run in runs[:20]:
+            run.kill()
+        until(lambda: len(users(home)) == 44)
+        assert set(users(home)) <= set(found)
+        assert is_leased(home)
+    finally:
+        for run in runs:
+            run.send_signal(signal.SIGTERM)
+        codes = [run.wait(timeout=600) for run in runs]
+    assert codes == [-signal.SIGKILL] * 20 + [14] * 44
+    until(lambda: users(home) == [])
+    assert not is_leased(home)
