@@ -35,6 +35,7 @@ _WORDS_BYTES_MAX = 1 << 20
 _DENIALS_MAX = 100
 _LAST_WORDS_BYTES = 2048  # of what it printed, for the message where it fails
 _HOST_CHARACTERS_MAX = 253
+_SIGNAL_BASE = 128  # of the exit code of a process that a signal ended (waitpid(2), as engines have it)
 _PORT_MAX = 65535
 
 
@@ -189,9 +190,19 @@ class Proxy:
             self._stopping.set()
             self._reader.join()
         slot.shut()
+        fault = "" if self._finished else self._killed(slot) or self._fault()
         end_quietly(slot.lease)
         self._slot = None
-        return replace(self._traffic, complete=self._finished, fault="" if self._finished else self._fault())
+        return replace(self._traffic, complete=self._finished, fault=fault)
+
+    def _killed(self, slot: Slot) -> str:
+        """Say by which signal its container was ended, where it was: squid's last words are of something else then."""
+        try:
+            state = self._engine.state(slot.container)
+        except HostError:
+            return ""
+        number = state.exit_code - _SIGNAL_BASE
+        return f"its container was ended by signal {number}" if not state.running and number > 0 else ""
 
     def _fault(self) -> str:
         words = self._last_words.decode(errors="replace").strip()

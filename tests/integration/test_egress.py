@@ -412,7 +412,7 @@ def test_a_proxy_that_is_killed_is_the_hosts_fault(
     result = runner.execute(job)
     killer.join()
     assert result["egress"]["complete"] is False
-    assert result["egress"]["fault"]
+    assert result["egress"]["fault"] == "its container was ended by signal 9"
     assert result["egress"]["denied"] == 1  # reported before it died
     assert result["status"] == ("released" if retries else "host_fault")
     assert result["outcome"]["fault"] == (None if retries else "host")
