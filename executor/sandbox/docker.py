@@ -263,10 +263,17 @@ class DockerEngine:
             return False
         return True
 
-    def remove(self, container_id: str, *, seconds: float = _CHANGE_SECONDS) -> None:
+    def remove(self, container_id: str, *, seconds: float | None = None) -> None:
         """Remove a container with its volumes, running or not; one that is gone is no error."""
         try:
-            self._call("remove a container", "remove_container", container_id, v=True, force=True, seconds=seconds)
+            self._call(
+                "remove a container",
+                "remove_container",
+                container_id,
+                v=True,
+                force=True,
+                seconds=_CHANGE_SECONDS if seconds is None else seconds,
+            )
         except (_NotFoundError, _ConflictError):  # a conflict means that another removal is under way
             pass
         except HostError:

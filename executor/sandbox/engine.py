@@ -134,8 +134,13 @@ class Engine(Protocol):
     def wait(self, container_id: str, *, seconds: float) -> bool:
         """Wait for a container to end; False if it has not within the time."""
 
-    def remove(self, container_id: str, *, seconds: float = ...) -> None:
-        """Remove a container with its volumes, running or not; one that is gone is no error."""
+    def remove(self, container_id: str, *, seconds: float | None = None) -> None:
+        """Remove a container with its volumes, running or not; one that is gone is no error.
+
+        Args:
+            container_id: Its ID or its name.
+            seconds: How long it may take; None for as long as engines need at most.
+        """
 
     def unremoved(self) -> frozenset[str]:
         """Return the names of containers that this process is to remove, and of which it is not known to be done."""

@@ -184,20 +184,20 @@ class FakeEngine:
         container.thread.join(seconds)
         return not container.thread.is_alive()
 
-    def remove(self, container_id: str, *, seconds: float = 60.0) -> None:
+    def remove(self, container_id: str, *, seconds: float | None = None) -> None:
         """Take an id or a name, as the engine does."""
-        named = [i for i, c in self.containers.items() if container_id in (i, c.request.name)]
+        named = [i for i, c in list(self.containers.items()) if container_id in (i, c.request.name)]
         for identifier in named:
             self.removed.append(identifier)
             del self.containers[identifier]
 
     def unremoved(self) -> frozenset[str]:
-        return frozenset(c.request.name for c in self.containers.values())
+        return frozenset(c.request.name for c in list(self.containers.values()))
 
     def owned(self, label: str) -> list[OwnedContainer]:
         key, _, value = label.partition("=")
         return [
             OwnedContainer(container_id=i, name=c.request.name, labels=dict(c.request.labels))
-            for i, c in self.containers.items()
+            for i, c in list(self.containers.items())  # other threads make and remove some meanwhile
             if (key in dict(c.request.labels)) and value in ("", dict(c.request.labels)[key])
         ]

@@ -380,7 +380,7 @@ def test_a_container_that_cannot_be_removed_is_tried_again(bench: Bench, monkeyp
     monkeypatch.setattr(removal, "_RETRY_SECONDS", 0.1)
     original, failures = bench.engine.remove, iter([True, False])
 
-    def remove(container_id: str, *, seconds: float = 60.0) -> None:
+    def remove(container_id: str, *, seconds: float | None = None) -> None:
         if next(failures, False):
             raise HostError("busy")
         original(container_id)

@@ -138,7 +138,7 @@ class ShowingEngine(FakeEngine):
         if self.broken:
             raise HostError("could not export a container")
 
-    def remove(self, container_id: str, *, seconds: float = 60.0) -> None:
+    def remove(self, container_id: str, *, seconds: float | None = None) -> None:
         self.removed.append(container_id)
 
 

@@ -463,7 +463,7 @@ class Unanswering(FakeEngine):
         self.answer("wait")
         return self.call != "ended" and super().wait(container_id, seconds=seconds)
 
-    def remove(self, container_id: str, *, seconds: float = 60.0) -> None:
+    def remove(self, container_id: str, *, seconds: float | None = None) -> None:
         self.answer("remove")
         super().remove(container_id)
 
