@@ -1,5 +1,6 @@
 """What one job uses up, another still has: each container has a user of its own."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -7,6 +8,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+import docker.errors
 import pytest
 
 from executor.home import Home
@@ -20,9 +22,11 @@ LIMITS = {"memory_bytes": 2 << 30, "pids": 100}
 
 def users(home: Path) -> list[int]:
     """Return the users of the containers that there are, as the engine has them."""
-    client = raw_engine()
-    found = client.containers(all=True, filters={"label": home_label(Home(home))})
-    return [int(client.inspect_container(c["Id"])["Config"]["User"].partition(":")[0]) for c in found]
+    client, found = raw_engine(), []
+    for container in client.containers(all=True, filters={"label": home_label(Home(home))}):
+        with contextlib.suppress(docker.errors.NotFound):  # removed meanwhile
+            found.append(int(client.inspect_container(container["Id"])["Config"]["User"].partition(":")[0]))
+    return found
 
 
 def test_a_job_that_uses_up_what_is_counted_by_user_harms_no_other(host: Host, home: Path) -> None:
