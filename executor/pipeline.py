@@ -359,7 +359,7 @@ class Run:
         return {name: locate(item.uri, prepared.base) for name, item in prepared.spec.inputs.items()}
 
     def _lay_out(self, folder: Path) -> None:
-        """Lay inputs and code out as the job will see them, and keep the code for whoever runs the plan again."""
+        """Lay inputs and code out as the job will see them, and keep the code for a reproduction."""
         prepared = self._prepared
         self._input_bytes = lay_out(
             self._plan,

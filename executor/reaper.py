@@ -88,7 +88,7 @@ def _clean_up(home: Home) -> None:
     with contextlib.suppress(BlockingIOError), _turn(home):
         died, passes = time.monotonic(), iter(_FIRST_PASSES_SECONDS)
         folder = _identity(home.root)
-        while folder is not None and _identity(home.root) == folder:  # whoever removed it wants nothing cleaned up
+        while folder is not None and _identity(home.root) == folder:  # a folder that was removed needs no clean-up
             time.sleep(next(passes, _PASS_SECONDS))
             left = True
             with contextlib.suppress(Exception):

@@ -112,7 +112,7 @@ def remove_folder(folder: Path, *, last: str = "") -> None:
         folder: The folder.
         last: The name in it of a file that goes after everything else: it says whose the rest is.
     """
-    import shutil  # with its archive formats: whoever verifies removes nothing
+    import shutil  # imports archive formats, which verification does not need
 
     for _ in range(_REMOVAL_TRIES):
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ MOUNTS = (("in", "/in"), ("code", "/job"), ("socket", "/run/executor"))
 _COMMAND = ("/usr/bin/python3.11", "-I", "-B", "-u", "-m", "worker")
 _ENV = (
     ("HOME", "/tmp"),  # noqa: S108 - a tmpfs of the container's own
-    ("LOGNAME", "job"),  # whoever asks for its name finds its number in no file
+    ("LOGNAME", "job"),  # the user ID has no entry in /etc/passwd
     ("LD_PRELOAD", ""),  # an image must not bring one: CVE-2025-23266
     ("NVIDIA_VISIBLE_DEVICES", "void"),
     ("TMPDIR", "/tmp"),  # noqa: S108

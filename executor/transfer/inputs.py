@@ -64,7 +64,7 @@ def read_code(path: Path, entry: str | None) -> CodeTree:
 
 
 def keep_code(root: Path, tree: CodeTree) -> None:
-    """Keep a code tree in the store, by its digest, for whoever runs its plan again. A damaged copy is replaced."""
+    """Keep a code tree in the store, by its digest, for a reproduction. A damaged copy is replaced."""
     path = root / "code" / tree.sha256
     if load_code(root, tree.sha256, tree.entry) is None:
         make_folder(path.parent, mode=0o700, parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def size_of(path: Path, name: str) -> int:
 
 
 class InputStore:
-    """Inputs by digest, for whoever runs a plan again. Files are read-only and never change once they are there."""
+    """Inputs by digest, kept for reproductions. Files are read-only and never change once they are there."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

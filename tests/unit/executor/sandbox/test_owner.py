@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from executor.errors import HostError
 from executor.home import Home
 from executor.sandbox import owner as owner_module
 from executor.sandbox.config import ContainerRequest
@@ -83,6 +84,22 @@ def test_the_sweep_removes_containers_of_the_dead_only(home: Path, tmp_path: Pat
     assert sweep(engine, mine) == ["container sealed-executor-r-c", "container sealed-executor-r-d"]
     assert engine.removed == [dead, overdue]
     assert set(engine.containers) == kept
+
+
+def test_of_several_containers_that_the_engine_does_not_remove_one_is_waited_for(home: Path) -> None:
+    engine, asked = FakeEngine(lambda _: None), []
+
+    def remove(container_id: str, *, seconds: float | None = None) -> None:
+        asked.append((container_id, seconds))
+        raise HostError("no answer in time")
+
+    engine.remove = remove  # type: ignore[method-assign]
+    first = container(engine, Home(home), DEAD, "c")
+    container(engine, Home(home), DEAD, "d")
+    folder = claim_run_folder(Home(home), "run-1", wall_seconds=60)
+    (folder / "owner").write_text(str(DEAD))
+    assert sweep(engine, Home(home)) == ["run folder run-1"]
+    assert asked == [(first, 5.0)]
 
 
 def test_a_container_of_an_image_that_was_committed_from_one_of_ours_is_left_alone(home: Path) -> None:
