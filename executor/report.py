@@ -62,8 +62,10 @@ def host_fault(error: BaseException) -> HostError | None:
 
     None where it is something else: one of our errors, or a fault of ours.
     """
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
-        lacking = "memory" if isinstance(error, MemoryError) else "threads"
+    # CPython's own fault, which beside a limit is an allocation that failed (seen with `ulimit -v`, 2026-12-01).
+    is_memory = isinstance(error, MemoryError) or (isinstance(error, SystemError) and _is_limited())
+    if is_memory or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        lacking = "memory" if is_memory else "threads"
         if _is_limited():
             return UnsupportedError(f"not enough {lacking}", hint="raise the limits that the command has: ulimit -a")
         return HostError(f"the host has not enough {lacking}")

@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import json
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,9 @@ from pathlib import Path
 from executor.cli.descriptors import let_go, open_missing
 
 _HOST_PERMANENT, _INTERRUPTED = 31, 130  # executor.exits may not be imported yet
+_MEMORY_MIN = 128 << 20  # of address space: below it Python itself fails, in ways of its own (measured 2026-12-01)
 _HINT = "install into an environment of its own; start it as `executor` or `python -I -m executor`"
+_MEMORY_HINT = f"the command needs {_MEMORY_MIN >> 20} MiB of address space: ulimit -v {_MEMORY_MIN >> 10}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if 0 <= resource.getrlimit(resource.RLIMIT_AS)[0] < _MEMORY_MIN:
+            return _fail("not enough memory", arguments, hint=_MEMORY_HINT)
         if (message := foreign_package()) is not None:
             return _fail(message, arguments)
         if arguments[:1] == ["verify"]:
@@ -36,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"the executor cannot be loaded: {err}", arguments)
         return run(arguments)
     except MemoryError:
-        return _fail("not enough memory", arguments)
+        return _fail("not enough memory", arguments, hint=_MEMORY_HINT)
     except KeyboardInterrupt:  # before or after the command's own
         return _INTERRUPTED
     finally:
@@ -54,10 +59,10 @@ def foreign_package() -> str | None:
     return None
 
 
-def _fail(message: str, arguments: list[str]) -> int:
-    error = {"code": "E-UNSUPPORTED", "message": message, "hint": _HINT}
+def _fail(message: str, arguments: list[str], *, hint: str = _HINT) -> int:
+    error = {"code": "E-UNSUPPORTED", "message": message, "hint": hint}
     document = {"schema": "executor.error/v1", "status": "host_fault", "exit_code": _HOST_PERMANENT, "error": error}
-    for descriptor, text in ((2, f"error: {message}\n\nhint: {_HINT}\n"), (1, json.dumps(document, indent=2) + "\n")):
+    for descriptor, text in ((2, f"error: {message}\n\nhint: {hint}\n"), (1, json.dumps(document, indent=2) + "\n")):
         if descriptor == 2 or "--json" in arguments:
             try:
                 os.write(descriptor, text.encode(errors="backslashreplace"))

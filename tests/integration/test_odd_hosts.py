@@ -275,7 +275,7 @@ def test_what_cannot_be_read_is_an_invalid_request(host: Host, name: str) -> Non
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("kibibytes", [20_000, 60_000, 150_000, 300_000])
+@pytest.mark.parametrize("kibibytes", [20_000, 60_000, 131_071, 131_072, 150_000, 300_000])
 def test_a_limit_on_memory_is_told_as_one(host: Host, kibibytes: int) -> None:
     target = host.folder / "release"
     command = host.command("run", str(host.script_job("hello", *JOB)), "--out", str(target), "--json")
@@ -287,6 +287,7 @@ def test_a_limit_on_memory_is_told_as_one(host: Host, kibibytes: int) -> None:
     assert (done.returncode == 0) == target.exists()
     assert done.returncode in (0, 31), done.stderr
     assert json.loads(done.stdout)["exit_code"] == done.returncode
+    assert ("needs 128 MiB of address space" in done.stderr) == (kibibytes < 131_072)
     assert "Traceback" not in done.stderr
 
 

@@ -1,11 +1,13 @@
 """Words, codes and rendering of errors."""
 
+import resource
+
 import pytest
 
 from executor import errors
 from executor.cli.progress import describe
 from executor.exits import Exit
-from executor.report import failure_wire, render_error, status_of
+from executor.report import failure_wire, host_fault, render_error, status_of
 from executor.text import printable
 from images.errors import LockError
 from policy.errors import PolicyFileError
@@ -32,6 +34,14 @@ from signing.errors import SigningError, VerificationError
 def test_every_error_has_its_code(error: BaseException, code: Exit) -> None:
     assert status_of(error)[1] is code
     assert failure_wire(error)["exit_code"] == int(code)
+
+
+@pytest.mark.parametrize("limit", [1 << 40, resource.RLIM_INFINITY])
+def test_a_fault_of_python_beside_a_limit_on_memory_is_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    told = host_fault(SystemError("error return without exception set"))
+    assert isinstance(told, errors.UnsupportedError) == (limit != resource.RLIM_INFINITY)
+    assert isinstance(host_fault(MemoryError()), errors.HostError)
 
 
 def test_an_error_renders_with_its_cause_and_its_hint() -> None:
