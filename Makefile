@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench soak faults mutants reproductions oracle clean
+.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench kernel-costs soak faults mutants reproductions oracle clean
 
 setup: $(VENV)/.ready
 
@@ -72,6 +72,10 @@ bench: image sigstore
 	$(BIN)/python -m tests.bench.sandbox
 	$(BIN)/python -m tests.bench.inventory
 	$(BIN)/python -m tests.bench.signing
+
+# What the kernel objects of one job cost everybody else: a quarter of an hour, on a machine that does nothing else.
+kernel-costs: image
+	$(BIN)/python -m tests.bench.kernel_costs --out build/kernel-costs.json
 
 # A hundred hostile jobs, and a hundred executors killed at random moments: half an hour.
 soak: image

@@ -16,6 +16,7 @@ from executor.home import Home, open_home
 from executor.readiness import check_room, check_state, check_writable, free_bytes
 from executor.recovery import recover
 from executor.runs import Runs
+from executor.sandbox.cgroup import can_limit_tcp_memory
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
@@ -182,7 +183,8 @@ def _engine_detail(engine: Engine) -> str:
     check_range(span, user_namespace=info.user_namespace)
     mapped = "mapped by the engine" if info.user_namespace else "the host's own numbers"
     users = f"containers have users {span.first} to {span.last}, {mapped}"
-    return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}, {cdi}; {users}"
+    tcp = "" if can_limit_tcp_memory() else " (a job's TCP buffers count for nobody)"
+    return f"Docker Engine {info.version}, cgroup v{info.cgroup_version}{tcp}, {cdi}; {users}"
 
 
 def _images() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from executor.jobspec import JobSpec
 from executor.plan import LaunchPlan
-from executor.sandbox.session import RunResult, cpu_seconds_backstop
+from executor.sandbox.session import TCP_SOCKETS_MAX, RunResult, cpu_seconds_backstop
 from executor.transfer.quarantine import Artifact
 
 
@@ -13,8 +13,9 @@ def limits_wire(
 ) -> dict[str, dict[str, float | int | None]]:
     """Return, by the name of each limit, what was `asked`, `allowed` and `used`; None for what nobody could see.
 
-    Two are no fields of the job file. `cpu_seconds` follows from `cpus` and `wall_seconds`, and is a backstop.
+    Three are no fields of the job file. `cpu_seconds` follows from `cpus` and `wall_seconds`, and is a backstop.
     `host_cpu_seconds` is what taking in the job's messages and outputs cost this process.
+    `tcp_sockets` is the most that were seen at once, four times a second.
     """
     usage, run_seconds = result.usage, result.seconds.get("run")
     cores = None
@@ -40,4 +41,5 @@ def limits_wire(
     return report | {
         "cpu_seconds": {"asked": None, "allowed": backstop, "used": usage.cpu_seconds},
         "host_cpu_seconds": {"asked": None, "allowed": result.host_cpu_seconds_max, "used": result.host_cpu_seconds},
+        "tcp_sockets": {"asked": None, "allowed": TCP_SOCKETS_MAX, "used": result.tcp_sockets},
     }

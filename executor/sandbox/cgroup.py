@@ -4,12 +4,15 @@ Read on the host, while the container's process 1 still lives. Cgroup v1 and v2.
 gives None: nothing is made up.
 """
 
+import contextlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _TEXT_BYTES_MAX = 1 << 16
+
+TCP_BYTES_MAX = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class UsageFiles:
         cpu: CPU time of all processes.
         cpu_unit: How many of what `cpu` counts make a second.
         process_1: Run time of process 1, in nanoseconds, as the first of three numbers.
+        sockets: Sockets of its network namespace by protocol (proc(5): net/sockstat).
     """
 
     memory_peak: str
@@ -56,6 +60,7 @@ class UsageFiles:
     cpu: str
     cpu_unit: float
     process_1: str
+    sockets: str
 
 
 def find_usage_files(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> UsageFiles | None:
@@ -83,6 +88,7 @@ def find_usage_files(pid: int, *, container: str, proc: Path = Path("/proc"), ro
         cpu=_file(groups, "cpuacct", "cpu.stat" if v2 else "cpuacct.usage"),
         cpu_unit=1e6 if v2 else 1e9,
         process_1=str(proc / str(pid) / "schedstat"),
+        sockets=str(proc / str(pid) / "net/sockstat"),
     )
     return files if read_cpu_seconds(files) is not None else None
 
@@ -102,6 +108,17 @@ def read_process_1_seconds(files: UsageFiles) -> float | None:
     """Read the CPU time of process 1, which has one thread (schedstat, Documentation/scheduler/sched-stats.rst)."""
     try:
         return int(_text(files.process_1).split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def read_tcp_sockets(files: UsageFiles) -> int | None:
+    """Read how many TCP sockets a container has, listening, connected or waiting to be accepted; None where unseen."""
+    try:
+        text = _text(files.sockets)
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            text += _text(files.sockets + "6")
+        return sum(int(row[2]) for row in map(str.split, text.splitlines()) if row[0] in ("TCP:", "TCP6:"))
     except (OSError, ValueError, IndexError):
         return None
 
@@ -141,6 +158,7 @@ _SHARES_V1 = (
     ("cpu", "cpu.shares"),
     ("cpuset", "cpuset.cpus"),
     ("cpuset", "cpuset.mems"),
+    ("memory", "memory.kmem.tcp.limit_in_bytes"),
 )
 _SHARES_V2 = ("memory.low", "memory.high", "cpu.weight", "cpuset.cpus", "cpuset.mems")
 
@@ -204,6 +222,39 @@ def read_seal(files: SealFiles) -> Seal | None:
         )
     except (OSError, IndexError):
         return None
+
+
+def limit_tcp_memory(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> bool:
+    """Bound the buffers of a container's TCP connections to 8 MiB, before it has any. Return whether they are bounded.
+
+    Cgroup v2 counts them in the container's memory. Version 1 counts them for nobody until they have a limit, and no
+    container runtime sets one any more (opencontainers/runc#2840): 400 connections within one container, their buffers
+    full, took 1.9 GiB of the host's memory, of which the container was charged 21 MiB (measured 2026-12-01).
+
+    Args:
+        pid: Process 1 of the container, as the host numbers it.
+        container: The engine's ID of the container.
+        proc: The proc filesystem.
+        root: Where cgroups are mounted.
+    """
+    groups = _groups(pid, container, proc, root)
+    if groups is None or "" in groups:
+        return groups is not None
+    try:
+        descriptor = os.open(_file(groups, "memory", "memory.kmem.tcp.limit_in_bytes"), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"%d" % TCP_BYTES_MAX)
+        finally:
+            os.close(descriptor)
+    except OSError:  # not root, or a kernel without: `doctor` says so
+        return False
+    return True
+
+
+def can_limit_tcp_memory(*, root: Path = _ROOT) -> bool:
+    """Return whether buffers of TCP connections are charged to a container, or this process can bound them."""
+    file = root / "memory/memory.kmem.tcp.limit_in_bytes"
+    return (root / "cgroup.controllers").exists() or os.access(file, os.W_OK)
 
 
 def is_asleep(files: SealFiles, *, proc: Path = Path("/proc")) -> bool:

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from executor.errors import HostError
-from executor.sandbox.cgroup import Usage, UsageFiles, find_usage_files, read_process_1_seconds, read_usage
+from executor.sandbox.cgroup import (
+    Usage,
+    UsageFiles,
+    find_usage_files,
+    read_process_1_seconds,
+    read_tcp_sockets,
+    read_usage,
+)
 from executor.sandbox.engine import Engine
 
 _ENGINE_SECONDS_MIN = 1.0  # between two questions to the engine
@@ -26,11 +33,13 @@ class Reading:
         at: The monotonic clock when they were read.
         usage: The counters.
         job_cpu_seconds: CPU time without that of process 1, where the two can be told apart; None where nobody counts.
+        tcp_sockets: Its TCP sockets; None where only the engine counts, which does not count these.
     """
 
     at: float
     usage: Usage
     job_cpu_seconds: float | None
+    tcp_sockets: int | None = None
 
 
 class Counters:
@@ -75,7 +84,7 @@ class Counters:
             return None
         own = None if self._guest_kernel else read_process_1_seconds(files)
         job = None if usage.cpu_seconds is None else usage.cpu_seconds - (own or 0.0)
-        return Reading(at=self._clock(), usage=usage, job_cpu_seconds=job)
+        return Reading(at=self._clock(), usage=usage, job_cpu_seconds=job, tcp_sockets=read_tcp_sockets(files))
 
     def _take_answer(self, *, last: bool) -> Reading | None:
         if self._question is None and (last or self._clock() >= self._ask_at):

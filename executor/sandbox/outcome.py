@@ -30,6 +30,7 @@ class Stop(Enum):
     OUTPUT_FILES = "output_files"
     PIDS = "pids"
     HOST_CPU = "host_cpu_seconds"
+    TCP_SOCKETS = "tcp_sockets"
     PROTOCOL = "protocol"
     CANCELLED = "cancelled"
 
@@ -216,7 +217,7 @@ def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
             return OutcomeKind.JOB_FAILED, f"the job broke the output protocol{detail}", stop.value
         case Stop.HOST_CPU:
             return OutcomeKind.LIMIT_EXCEEDED, f"the job kept the host busy{detail}", stop.value
-        case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILE_BYTES | Stop.OUTPUT_FILES | Stop.PIDS:
+        case Stop.LOG | Stop.OUTPUT_BYTES | Stop.OUTPUT_FILE_BYTES | Stop.OUTPUT_FILES | Stop.PIDS | Stop.TCP_SOCKETS:
             return OutcomeKind.LIMIT_EXCEEDED, f"the job exceeded {stop.value}{detail}", stop.value
 
 

@@ -38,6 +38,9 @@ _SAMPLE_CPU_SECONDS = 0.02
 # output is hashed and written at some 500 MiB/s (2026-11). A machine may be several times as slow.
 _HOST_CPU_SECONDS = 60.0
 _HOST_BYTES_PER_CPU_SECOND = 16 << 20
+# A socket may hold a message whatever its cgroup's limit is, and one that nobody has accepted yet holds it at nobody's
+# charge, in both versions of cgroups: 20,000 of them took 1.3 GiB of the host's memory (2026-12-01).
+TCP_SOCKETS_MAX = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class RunResult:
         idle_seconds: Longest time without a sign of life.
         host_cpu_seconds: CPU time of this process's thread while it took in what the container sent.
         host_cpu_seconds_max: What it may be; it grows with the bytes of outputs.
+        tcp_sockets: Most TCP sockets that were seen; None where nobody counts them.
         warm: Whether the container had been ready before.
         host_config_sha256: What it was restricted to, as the engine says.
         removed: Whether the container is gone; None where that is left to the pool, False where a sweep must do it.
@@ -72,6 +76,7 @@ class RunResult:
     idle_seconds: float
     host_cpu_seconds: float
     host_cpu_seconds_max: float
+    tcp_sockets: int | None
     warm: bool
     host_config_sha256: str
     removed: bool | None
@@ -129,6 +134,7 @@ class Session:
         self._window: Reading | None = None  # from where it is counted whether to measure the temporary file system
         self._first: float | None = None
         self._host_cpu_seconds = 0.0
+        self._tcp_sockets: int | None = None
 
     def run(self, launch: dict[str, Any]) -> RunResult:
         """Launch the job and see it to its end.
@@ -184,6 +190,7 @@ class Session:
             idle_seconds=round(self._idle.longest, 3),
             host_cpu_seconds=round(self._host_cpu_seconds, 3),
             host_cpu_seconds_max=round(self._host_cpu_seconds_max(), 3),
+            tcp_sockets=self._tcp_sockets,
             warm=self._slot.warm,
             host_config_sha256=self._slot.host_config_sha256,
             removed=removed,
@@ -250,6 +257,10 @@ class Session:
                 self._stop = (Stop.IDLE, f" for {self._limits.idle_seconds:g} s")
         if self._usage.pids_refused and self._intake.job_exit is None:
             self._stop = (Stop.PIDS, f" of {self._slot.request.config.pids}")
+        if reading.tcp_sockets is not None:
+            self._tcp_sockets = max(self._tcp_sockets or 0, reading.tcp_sockets)
+            if reading.tcp_sockets > TCP_SOCKETS_MAX and self._intake.job_exit is None:
+                self._stop = (Stop.TCP_SOCKETS, f" of {TCP_SOCKETS_MAX}")
 
     def _sample_tmp(self, reading: Reading, cpu_seconds: float) -> None:
         """Have process 1 measure the temporary file system after some seconds in which the job computed."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError, UnsupportedError
+from executor.sandbox.cgroup import limit_tcp_memory
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
 from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, Engine
 from executor.sandbox.sockets import address_in
@@ -166,6 +167,7 @@ def open_slot(
                 raise ImageMismatchError(
                     f"the engine made the container of {state.image_id}, asked was {request.config.image_id}"
                 )
+            limit_tcp_memory(state.pid, container=container)
             prepare = {
                 "kind": kind,
                 "threads": threads,

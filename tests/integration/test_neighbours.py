@@ -2,11 +2,13 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import docker.errors
 import pytest
@@ -78,6 +80,50 @@ def is_leased(home: Path) -> bool:
     with Home(home).users.open("r+b") as file:
         found: int = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, request))[0]
     return found != fcntl.F_UNLCK
+
+
+def tcp_bytes() -> int:
+    """Return what the buffers of all TCP connections of the machine hold (proc(5): net/sockstat, pages)."""
+    row = next(r for r in Path("/proc/net/sockstat").read_text().splitlines() if r.startswith("TCP:")).split()
+    return int(row[row.index("mem") + 1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def run_tcp(host: Host, connections: int) -> tuple[int, dict[str, Any], int]:
+    """Return exit code and result of a job with full TCP connections, and what the machine held for them."""
+    job = host.script_job("tcp", params={"connections": connections}, limits=LIMITS)
+    with subprocess.Popen(
+        host.command("run", str(job), "--out", str(host.folder / "tcp"), "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        before = tcp_bytes()
+        for line in process.stderr:
+            if "held" in line:
+                break
+        held = tcp_bytes() - before
+        result: dict[str, Any] = json.loads(process.stdout.read())
+        process.stderr.read()
+    return process.returncode, result, held
+
+
+@pytest.mark.skipif(
+    not os.access("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes", os.W_OK),
+    reason="cgroup v2, which charges the container, or not root",
+)
+def test_what_a_jobs_connections_hold_is_bounded(host: Host) -> None:
+    code, result, held = run_tcp(host, 200)
+    assert code == 0
+    assert held < 64 << 20
+    assert 400 <= result["limits"]["tcp_sockets"]["used"] <= 512
+
+
+def test_a_job_with_more_connections_than_that_is_ended(host: Host) -> None:
+    code, result, _ = run_tcp(host, 300)
+    assert code == 13
+    assert result["outcome"]["limit"] == "tcp_sockets"
 
 
 @pytest.mark.faults

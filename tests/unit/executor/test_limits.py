@@ -18,6 +18,7 @@ RESULT = RunResult(
     idle_seconds=0.5,
     host_cpu_seconds=0.25,
     host_cpu_seconds_max=60.0,
+    tcp_sockets=8,
     warm=False,
     host_config_sha256="",
     removed=True,
@@ -28,13 +29,14 @@ RESULT = RunResult(
 def test_every_limit_of_the_job_file_is_reported() -> None:
     asked = {"pids": 64, "wall_seconds": 5.0}
     report = limits_wire(spec(limits=asked), plan(limits=asked), RESULT, [], 9)
-    assert set(report) == set(Limits.model_fields) | {"cpu_seconds", "host_cpu_seconds"}
+    assert set(report) == set(Limits.model_fields) | {"cpu_seconds", "host_cpu_seconds", "tcp_sockets"}
     assert report["pids"] == {"asked": 64, "allowed": 1024, "used": 3}
     assert report["memory_bytes"]["used"] == 100
     assert report["cpus"]["used"] == 2.0  # cores, on average
     assert report["wall_seconds"] == {"asked": 5.0, "allowed": 86400.0, "used": 2.0}
     assert report["cpu_seconds"] == {"asked": None, "allowed": 20, "used": 4.0}
     assert report["host_cpu_seconds"] == {"asked": None, "allowed": 60.0, "used": 0.25}
+    assert report["tcp_sockets"] == {"asked": None, "allowed": 512, "used": 8}
     assert (report["input_bytes"]["used"], report["log_bytes"]["used"]) == (9, 5)
     assert report["output_file_bytes"]["used"] == 0
 

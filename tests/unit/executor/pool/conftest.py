@@ -14,7 +14,7 @@ SEAL = Seal(
 )
 FILES = SealFiles(stat="", devices="", processes="", limits=(), tmp="")
 USAGE_FILES = UsageFiles(
-    memory_peak="", memory_events="", pids_peak="", pids_events="", cpu="", cpu_unit=1e9, process_1=""
+    memory_peak="", memory_events="", pids_peak="", pids_events="", cpu="", cpu_unit=1e9, process_1="", sockets=""
 )
 
 

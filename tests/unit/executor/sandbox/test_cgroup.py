@@ -8,12 +8,15 @@ from executor.sandbox.cgroup import (
     SealFiles,
     Usage,
     UsageFiles,
+    can_limit_tcp_memory,
     find_seal_files,
     find_usage_files,
     is_asleep,
+    limit_tcp_memory,
     read_cpu_seconds,
     read_process_1_seconds,
     read_seal,
+    read_tcp_sockets,
     read_usage,
 )
 
@@ -106,6 +109,58 @@ def test_counters_that_are_gone_are_not_made_up(tmp_path: Path) -> None:
 
 def test_the_time_of_process_1_is_read_apart(tmp_path: Path) -> None:
     assert read_process_1_seconds(counted(tmp_path, schedstat="72762480 15433860 80\n")) == 0.07276248
+
+
+SOCKSTAT = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 3 alloc 7 mem 1\nUDP: inuse 2 mem 0\n"
+
+
+def test_tcp_sockets_of_both_families_are_counted(tmp_path: Path) -> None:
+    sockets = {"net/sockstat": SOCKSTAT, "net/sockstat6": "TCP6: inuse 4\nUDP6: inuse 1\n"}
+    assert read_tcp_sockets(counted(tmp_path / "both", **sockets)) == 9
+    assert read_tcp_sockets(counted(tmp_path / "ipv4", **{"net/sockstat": SOCKSTAT})) == 5
+    assert read_tcp_sockets(counted(tmp_path / "none")) is None
+    assert read_tcp_sockets(counted(tmp_path / "odd", **{"net/sockstat": "TCP: inuse\n"})) is None
+
+
+def tcp_limit(root: Path, cgroup: str, text: str = "9223372036854771712\n") -> Path:
+    write(root / "proc", {"7/cgroup": cgroup})
+    write(root / "cg", {"memory/docker/c0ffee/memory.kmem.tcp.limit_in_bytes": text})
+    return root / "cg/memory/docker/c0ffee/memory.kmem.tcp.limit_in_bytes"
+
+
+def limit_tcp(root: Path) -> bool:
+    return limit_tcp_memory(7, container=ID, proc=root / "proc", root=root / "cg")
+
+
+def test_buffers_of_tcp_get_a_limit_in_version_1(tmp_path: Path) -> None:
+    file = tcp_limit(tmp_path, "4:memory:/docker/c0ffee\n", "")
+    assert limit_tcp(tmp_path)
+    assert file.read_text() == str(8 << 20)
+
+
+def test_another_containers_cgroup_is_not_written_to(tmp_path: Path) -> None:
+    file = tcp_limit(tmp_path, "4:memory:/docker/other\n", "")
+    assert not limit_tcp(tmp_path)
+    assert file.read_text() == ""
+
+
+def test_buffers_of_tcp_are_the_containers_own_in_version_2(tmp_path: Path) -> None:
+    tcp_limit(tmp_path, "0::/docker/c0ffee\n")
+    write(tmp_path / "cg", {"cgroup.controllers": "memory"})
+    assert limit_tcp(tmp_path)
+
+
+def test_where_the_kernel_takes_no_limit_it_is_told(tmp_path: Path) -> None:
+    tcp_limit(tmp_path, "4:memory:/docker/c0ffee\n").unlink()
+    assert not limit_tcp(tmp_path)
+
+
+def test_whether_buffers_of_tcp_can_be_bounded_is_told(tmp_path: Path) -> None:
+    assert not can_limit_tcp_memory(root=tmp_path)
+    write(tmp_path, {"memory/memory.kmem.tcp.limit_in_bytes": ""})
+    assert can_limit_tcp_memory(root=tmp_path)
+    write(tmp_path / "v2", {"cgroup.controllers": "memory"})
+    assert can_limit_tcp_memory(root=tmp_path / "v2")
 
 
 CONTROLLERS = ("pids", "cpu,cpuacct", "memory", "freezer", "devices")

@@ -13,7 +13,16 @@ from executor.sandbox.counters import Counters, Reading
 from tests.fakes.clock import Clock, until
 from tests.fakes.engine import FakeEngine
 
-FILES = UsageFiles(memory_peak="", memory_events="", pids_peak="", pids_events="", cpu="", cpu_unit=1e9, process_1="")
+FILES = UsageFiles(
+    memory_peak="",
+    memory_events="",
+    pids_peak="",
+    pids_events="",
+    cpu="",
+    cpu_unit=1e9,
+    process_1="",
+    sockets="",
+)
 
 
 class AskedClock(Clock):

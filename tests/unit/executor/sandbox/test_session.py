@@ -15,6 +15,7 @@ from executor.errors import HostError, ImageMismatchError, UnsupportedError
 from executor.sandbox import intake as intake_module
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest
+from executor.sandbox.counters import Counters, Reading
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import OutcomeKind
@@ -497,6 +498,21 @@ def test_a_job_that_keeps_the_host_busy_is_ended(bench: Bench, step: float, kind
     assert result.outcome.kind is kind
     assert result.outcome.limit == ("host_cpu_seconds" if kind is OutcomeKind.LIMIT_EXCEEDED else "wall_seconds")
     assert (result.host_cpu_seconds, result.host_cpu_seconds_max) == (step, 60.0)
+
+
+@pytest.mark.parametrize(("count", "kind"), [(512, OutcomeKind.TIMED_OUT), (513, OutcomeKind.LIMIT_EXCEEDED)])
+def test_a_job_that_has_too_many_tcp_sockets_is_ended(
+    bench: Bench, count: int, kind: OutcomeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_counters: Counters, *, last: bool = False) -> Reading:
+        del last
+        return Reading(at=0.0, usage=Usage(), job_cpu_seconds=None, tcp_sockets=count)
+
+    monkeypatch.setattr(Counters, "read", read)
+    result = bench.run(wait_for_kill, wall=1.0)
+    assert result.outcome.kind is kind
+    assert result.outcome.limit == ("tcp_sockets" if kind is OutcomeKind.LIMIT_EXCEEDED else "wall_seconds")
+    assert result.tcp_sockets == count
 
 
 def test_taking_in_a_large_output_may_cost_more(bench: Bench) -> None:
