@@ -26,6 +26,7 @@ from executor.transfer.frames import FrameDecoder, Message, encode_message
 
 _UP_SECONDS_MAX = 60.0
 _END_SECONDS_MAX = 20.0  # the worker waits for squid in it
+_LOOK_SECONDS = 2.0
 _TICK_SECONDS = 0.25
 _READ_BYTES = 1 << 16
 # Of a whole run. A day of reports, one every 15 s with 100 places each, is 5,760 messages and 156 MB.
@@ -185,24 +186,39 @@ class Proxy:
             return self._traffic
         with contextlib.suppress(OSError):  # it may have gone already, and has said what it will
             slot.channels[b"C"].sendall(b"E")
+        fault = ""
         if self._reader is not None:
-            self._ended.wait(_END_SECONDS_MAX)
+            fault = self._wait_for_end(slot)
             self._stopping.set()
             self._reader.join()
         slot.shut()
-        fault = "" if self._finished else self._killed(slot) or self._fault()
+        fault = "" if self._finished else fault or self._engine_fault(slot) or self._fault()
         end_quietly(slot.lease)
         self._slot = None
         return replace(self._traffic, complete=self._finished, fault=fault)
 
-    def _killed(self, slot: Slot) -> str:
-        """Say by which signal its container was ended, where it was: squid's last words are of something else then."""
+    def _wait_for_end(self, slot: Slot) -> str:
+        """Wait until it has said its last; return why it will not, where it is known that it will not."""
+        deadline = time.monotonic() + _END_SECONDS_MAX
+        while not self._ended.wait(_LOOK_SECONDS):
+            if (fault := self._engine_fault(slot)) and not self._ended.is_set():
+                return fault
+            if time.monotonic() > deadline:
+                return f"it did not answer within {_END_SECONDS_MAX:g} s"
+        return ""
+
+    def _engine_fault(self, slot: Slot) -> str:
+        """Say what became of its container, where that is why: squid's last words are of something else then."""
         try:
             state = self._engine.state(slot.container)
         except HostError:
             return ""
+        if state.running:
+            return ""
         number = state.exit_code - _SIGNAL_BASE
-        return f"its container was ended by signal {number}" if not state.running and number > 0 else ""
+        if number > 0:
+            return f"its container was ended by signal {number}"
+        return "its container was paused" if state.pid else ""
 
     def _fault(self) -> str:
         words = self._last_words.decode(errors="replace").strip()

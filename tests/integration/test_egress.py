@@ -419,6 +419,27 @@ def test_a_proxy_that_is_killed_is_the_hosts_fault(
     assert containers() == ""
 
 
+def test_a_proxy_that_is_paused_does_not_hold_up_the_end(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, gateway: str, upstream: int
+) -> None:
+    runner.use((HOST, upstream, gateway))
+    original, waited = proxy_module.Proxy.stop, []
+
+    def stop(proxy: proxy_module.Proxy) -> proxy_module.Traffic:
+        (name,) = [name for name in containers().split() if name.endswith("-egress")]
+        raw_engine().pause(name)
+        began = time.monotonic()
+        traffic = original(proxy)
+        waited.append(time.monotonic() - began)
+        return traffic
+
+    monkeypatch.setattr(proxy_module.Proxy, "stop", stop)
+    result = runner.execute(runner.job({"before": connect("169.254.169.254:80")}))
+    assert (result["egress"]["complete"], result["egress"]["fault"]) == (False, "its container was paused")
+    assert waited[0] < 15, "the twenty seconds in which it may answer were not waited for"
+    assert containers() == ""
+
+
 @pytest.mark.parametrize("answer", ["127.0.0.1", "169.254.169.254", "10.0.0.1"])
 def test_a_name_that_turns_out_to_be_private_stops_the_run_before_it_starts(
     runner: Runner, gateway: str, answer: str
