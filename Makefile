@@ -73,7 +73,7 @@ bench: image sigstore
 	$(BIN)/python -m tests.bench.inventory
 	$(BIN)/python -m tests.bench.signing
 
-# What the kernel objects of one job cost everybody else: a quarter of an hour, on a machine that does nothing else.
+# What the kernel objects of one job cost everybody else: ten minutes, on a machine that does nothing else.
 kernel-costs: image
 	$(BIN)/python -m tests.bench.kernel_costs --out build/kernel-costs.json
 

@@ -51,9 +51,9 @@ KINDS = (
     "busy_processes",
 )
 _ALONE = {"processes", "busy_processes"}
-_MAKE_SECONDS = 6.0
-_HOLD_SECONDS = 3.0
-_WALL_SECONDS = 24
+_MAKE_SECONDS = 5.0
+_HOLD_SECONDS = 2.5
+_WALL_SECONDS = 17
 _PAUSE_SECONDS = 0.25
 LIMITS = {"memory_bytes": 1 << 30, "pids": 128, "wall_seconds": _WALL_SECONDS, "idle_seconds": _WALL_SECONDS}
 GROUPS = Path("/sys/fs/cgroup")
