@@ -38,8 +38,8 @@ _SAMPLE_CPU_SECONDS = 0.02
 # output is hashed and written at some 500 MiB/s (2026-11). A machine may be several times as slow.
 _HOST_CPU_SECONDS = 60.0
 _HOST_BYTES_PER_CPU_SECOND = 16 << 20
-# A socket may hold a message whatever its cgroup's limit is, and one that nobody has accepted yet holds it at nobody's
-# charge, in both versions of cgroups: 20,000 of them took 1.3 GiB of the host's memory (2026-12-01).
+# A socket may hold a message whatever the limit of its cgroup is, and one that nobody has accepted yet holds it at
+# nobody's charge: 20,000 of them took 1.3 GiB of the host's memory (cgroup v1, 2026-12-01).
 TCP_SOCKETS_MAX = 512
 
 
