@@ -40,7 +40,7 @@ _HOST_CPU_SECONDS = 60.0
 _HOST_BYTES_PER_CPU_SECOND = 16 << 20
 # A socket may hold a message whatever the limit of its cgroup is, and one that nobody has accepted yet holds it at
 # nobody's charge: 20,000 of them took 1.3 GiB of the host's memory (cgroup v1, 2026-12-01).
-TCP_SOCKETS_MAX = 512
+TCP_SOCKETS_MAX = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

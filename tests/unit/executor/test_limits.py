@@ -36,7 +36,7 @@ def test_every_limit_of_the_job_file_is_reported() -> None:
     assert report["wall_seconds"] == {"asked": 5.0, "allowed": 86400.0, "used": 2.0}
     assert report["cpu_seconds"] == {"asked": None, "allowed": 20, "used": 4.0}
     assert report["host_cpu_seconds"] == {"asked": None, "allowed": 60.0, "used": 0.25}
-    assert report["tcp_sockets"] == {"asked": None, "allowed": 512, "used": 8}
+    assert report["tcp_sockets"] == {"asked": None, "allowed": 2048, "used": 8}
     assert (report["input_bytes"]["used"], report["log_bytes"]["used"]) == (9, 5)
     assert report["output_file_bytes"]["used"] == 0
 

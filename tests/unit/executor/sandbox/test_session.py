@@ -500,7 +500,7 @@ def test_a_job_that_keeps_the_host_busy_is_ended(bench: Bench, step: float, kind
     assert (result.host_cpu_seconds, result.host_cpu_seconds_max) == (step, 60.0)
 
 
-@pytest.mark.parametrize(("count", "kind"), [(512, OutcomeKind.TIMED_OUT), (513, OutcomeKind.LIMIT_EXCEEDED)])
+@pytest.mark.parametrize(("count", "kind"), [(2048, OutcomeKind.TIMED_OUT), (2049, OutcomeKind.LIMIT_EXCEEDED)])
 def test_a_job_that_has_too_many_tcp_sockets_is_ended(
     bench: Bench, count: int, kind: OutcomeKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
