@@ -94,7 +94,7 @@ def _clean_up(home: Home) -> None:
             with contextlib.suppress(Exception):
                 engine = _engine()
                 recover(engine, home, now=lambda: datetime.now(UTC))
-                left = engine is None or bool(abandoned(engine, home))
+                left = engine is None or any(abandoned(engine, home))
             if not left and time.monotonic() - died > _LATE_SECONDS:
                 return
 

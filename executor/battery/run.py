@@ -31,8 +31,14 @@ _LIMITS = {
 }
 
 
-def plan_attempt(attempt: Attempt, *, profile: str = "standard") -> LaunchPlan:
-    """Plan an attempt as the job that it is. A way out that the profile has leads nowhere: it is not tried."""
+def plan_attempt(attempt: Attempt, *, profile: str = "standard", way_out: bool = False) -> LaunchPlan:
+    """Plan an attempt as the job that it is.
+
+    Args:
+        attempt: The attempt.
+        profile: The profile that it runs under.
+        way_out: Leave the plan the way out that the profile has. It leads nowhere: attempts do not try it.
+    """
     spec = JobSpec.model_validate(
         {
             "apiVersion": "executor/v1",
@@ -44,7 +50,8 @@ def plan_attempt(attempt: Attempt, *, profile: str = "standard") -> LaunchPlan:
             "profile": profile,
         }
     )
-    return replace(plan_job(spec, code=("0" * 64, "main.py")), egress=None)
+    plan = plan_job(spec, code=("0" * 64, "main.py"))
+    return plan if way_out else replace(plan, egress=None)
 
 
 def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: Context) -> tuple[RunResult, str]:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from executor.egress.destinations import Destination
+from executor.egress.network import configured, confine, create_network
 from executor.egress.squid import CONFIG_PATH, HOSTS_PATH, configuration, hosts
 from executor.errors import Cancelled, HostError, JobError
-from executor.sandbox.config import EGRESS_NETWORK, EGRESS_SOCKET, ContainerRequest
+from executor.sandbox.config import EGRESS_SOCKET, ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.session import cpu_seconds_backstop
 from executor.sandbox.slot import Slot, end_quietly, listen, make_folders, open_slot
@@ -48,6 +49,7 @@ class Traffic:
         allowed: Requests that the rules let through, whether or not a server answered.
         denied: All others.
         denials: Of the latter, how many for which host and port; those of more than 100 pairs under `(others)`.
+        confined: Whether its routes led to the destinations alone.
         complete: Whether it counted until the job's end.
         fault: Why not, or the empty string.
     """
@@ -55,6 +57,7 @@ class Traffic:
     allowed: int = 0
     denied: int = 0
     denials: Mapping[tuple[str, int], int]
+    confined: bool = False
     complete: bool = False
     fault: str = ""
 
@@ -64,6 +67,7 @@ class Traffic:
             "allowed": self.allowed,
             "denied": self.denied,
             "denials": [{"host": h, "port": p, "count": n} for (h, p), n in sorted(self.denials.items())],
+            "confined": self.confined,
             "complete": self.complete,
             "fault": self.fault,
         }
@@ -93,11 +97,13 @@ class Proxy:
     ) -> None:
         self._engine = engine
         self._users = users
-        self._request = request
+        self._network = f"{request.name}-network"
+        self._request = replace(request, network=self._network)
         self._destinations = tuple(destinations)
         self._wall_seconds = wall_seconds
         self._cancelled = cancelled
         self._slot: Slot | None = None
+        self._confined = False
         self._listening = threading.Event()
         self._ended = threading.Event()
         self._stopping = threading.Event()
@@ -116,7 +122,7 @@ class Proxy:
             HostError: It did not come up.
             Cancelled: Somebody asked to stop.
         """
-        self._engine.ensure_network(EGRESS_NETWORK)
+        create_network(self._engine, self._network, labels=self._request.labels, subnets=configured())
         make_folders(self._request.folder)
         config = self._request.config
         slot = self._slot = open_slot(
@@ -129,6 +135,8 @@ class Proxy:
             lease_seconds=_UP_SECONDS_MAX,
             cancelled=self._cancelled,
         )
+        addresses = [place.address for place in self._destinations]
+        self._confined = confine(slot.pid, container=slot.container, addresses=addresses)
         launch = {
             "type": "launch",
             "kind": "egress",
@@ -181,6 +189,13 @@ class Proxy:
 
     def stop(self) -> Traffic:
         """Have it say what it counted, and remove it. What goes wrong here is told by `fault` and the next sweep."""
+        try:
+            return replace(self._end(), confined=self._confined)
+        finally:
+            with contextlib.suppress(HostError):  # it is owed
+                self._engine.remove_network(self._network)
+
+    def _end(self) -> Traffic:
         slot = self._slot
         if slot is None:
             return self._traffic

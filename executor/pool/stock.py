@@ -209,7 +209,7 @@ def _engine_fault(engine: Engine, slot: Slot) -> str | None:
         return "state"
     if state.visitors:
         return "visitors"
-    if state.networks - {"none"} or state.image_id != slot.request.config.image_id:
+    if state.networks.keys() - {"none"} or state.image_id != slot.request.config.image_id:
         return "configuration"
     if host_config_digest(state.host_config, slot.folder) != slot.host_config_sha256:
         return "configuration"

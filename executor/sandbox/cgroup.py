@@ -224,6 +224,18 @@ def read_seal(files: SealFiles) -> Seal | None:
         return None
 
 
+def is_process_of(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> bool:
+    """Return whether a process is a container's, as the cgroups say that it is in.
+
+    Args:
+        pid: The process, as the host numbers it.
+        container: The engine's ID of the container.
+        proc: The proc filesystem.
+        root: Where cgroups are mounted.
+    """
+    return _groups(pid, container, proc, root) is not None
+
+
 def limit_tcp_memory(pid: int, *, container: str, proc: Path = Path("/proc"), root: Path = _ROOT) -> bool:
     """Bound the buffers of a container's TCP connections to 8 MiB, before it has any. Return whether they are bounded.
 

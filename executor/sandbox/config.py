@@ -33,11 +33,9 @@ _ENV = (
     ("TORCHINDUCTOR_CACHE_DIR", "/tmp/inductor"),  # noqa: S108
     ("USER", "job"),
 )
-EGRESS_NETWORK = "sealed-executor-egress"
 EGRESS_SOCKET = "egress.sock"
 # In place of the engine's own: how many terminals can be open is counted for the whole machine (kernel.pty.max).
 _NO_TERMINALS = "ro,noexec,nosuid,nodev,size=4k,nr_inodes=1,mode=755"
-_NETWORKS = {"none": "none", "allowlist": "none", "egress": EGRESS_NETWORK}  # in the engine's words
 # Where the worker's relay listens in the job's container. Programs look for either spelling.
 _PROXY_ENV = tuple(
     (name, "http://127.0.0.1:3128") for name in ("HTTPS_PROXY", "HTTP_PROXY", "http_proxy", "https_proxy")
@@ -61,7 +59,7 @@ class SandboxConfig:
         image_id: `sha256:` digest by which the container is created, never a tag.
         runtime: OCI runtime, such as `runc`.
         network: `none`, and `allowlist` for a job that has the proxy as its only way out: neither has an interface but
-            loopback. `egress` for the proxy itself, which is on a network of the engine.
+            loopback. `egress` for the proxy itself, which is on a network of its own.
         cpus: CPU ceiling in cores.
         memory_bytes: Memory ceiling, tmpfs included; swap is the same, so there is none.
         pids: Ceiling on processes and threads.
@@ -131,6 +129,7 @@ class ContainerRequest:
         folder: The host's folder with the three that it sees, read-only: `in`, `code` and `socket`.
         labels: Whose it is.
         user: Its user and group ID; None as long as it has none.
+        network: The engine's network that a proxy is on; the configuration's word for it as long as it has none.
     """
 
     name: str
@@ -138,6 +137,7 @@ class ContainerRequest:
     folder: Path
     labels: tuple[tuple[str, str], ...]
     user: int | None = None
+    network: str = "egress"
 
 
 def create_body(request: ContainerRequest) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _host_config(request: ContainerRequest) -> dict[str, Any]:
     config = request.config
     tmpfs = f"rw,noexec,nosuid,nodev,size={config.tmp_bytes},nr_inodes={config.tmp_inodes},mode=1777"
     return {
-        "NetworkMode": _NETWORKS[config.network],
+        "NetworkMode": request.network if config.network == "egress" else "none",
         "Runtime": config.runtime,
         "ReadonlyRootfs": True,
         "Privileged": False,

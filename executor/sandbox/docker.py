@@ -20,13 +20,22 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.types
 import docker.utils.utils
 import requests.exceptions
 
 from executor.errors import HostError, UnsupportedError
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest, create_body, inert_body
-from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, ContainerState, EngineInfo, ImageFacts, OwnedContainer
+from executor.sandbox.engine import (
+    UNSEEN,
+    UNSEEN_HINT,
+    ContainerState,
+    EngineInfo,
+    ImageFacts,
+    OwnedContainer,
+    OwnedNetwork,
+)
 
 _LOOK_SECONDS = 15.0  # inspect and list: milliseconds where all is well
 _COUNTERS_SECONDS = 5.0
@@ -39,7 +48,6 @@ _CANCELLED_SECONDS = 1.0
 _TICK_SECONDS = 0.1
 _UNANSWERED_MAX = 32  # beyond that many calls without an answer the engine is not asked again
 _IDLE_MAX = 4
-_NETWORK_LABEL = "sealed-executor.network"
 _FAILURES = (
     docker.errors.DockerException,
     requests.exceptions.RequestException,
@@ -68,7 +76,7 @@ class DockerEngine:
         self._cancelled = cancelled
         self._cancelled_until: float | None = None
         self._cpus: int | None = None  # that the engine has, once it has said so
-        self._made: dict[str, bool] = {}  # containers that may be there, by name; whether the engine said so
+        self._made: dict[str, bool] = {}  # what may be there, by name; whether the engine said so
         try:
             self._options = docker.utils.utils.kwargs_from_env()
         except docker.errors.DockerException as err:
@@ -142,40 +150,49 @@ class DockerEngine:
             chains.append(tuple((image.get("RootFS") or {}).get("Layers") or ()))
         return chains
 
-    def ensure_network(self, name: str) -> None:
-        """Make a bridge network, on which containers do not see one another, unless it is there.
-
-        Engines let two callers at once make two of one name, and then start no container on either (seen with 20.10):
-        the oldest stays, and whoever sees another one removes it.
-
-        Raises:
-            UnsupportedError: There is one of that name which is not ours.
-        """
-        if self._keep_network(name):
-            return
-        with contextlib.suppress(_ConflictError):  # another executor was faster
+    def create_network(self, name: str, *, labels: tuple[tuple[str, str], ...], subnet: str | None) -> bool:
+        """Create a bridge network; return whether it was created: not where another one has some of the subnet."""
+        pools = [docker.types.IPAMPool(subnet=subnet)] if subnet else []
+        self._made[name] = False
+        try:
             self._call(
                 "create a network",
                 "create_network",
                 name,
                 driver="bridge",
                 options={"com.docker.network.bridge.enable_icc": "false"},
+                ipam=docker.types.IPAMConfig(pool_configs=pools),
                 check_duplicate=True,
-                labels={_NETWORK_LABEL: "egress"},
+                labels=dict(labels),
                 seconds=_CHANGE_SECONDS,
             )
-        self._keep_network(name)
+        except _NotFoundError as err:  # in these words engines say that their own subnets are used up (20.10)
+            del self._made[name]
+            raise HostError("the engine has no subnet left for another network") from err
+        except UnsupportedError as err:  # refused
+            del self._made[name]
+            if subnet is not None and "overlaps" in err.message:
+                return False
+            raise
+        self._made[name] = True
+        return True
 
-    def _keep_network(self, name: str) -> bool:
-        """Whether our network of a name is there; of several all but the oldest go."""
-        found = self._call("list networks", "networks", names=[name])
-        mine = [network for network in found if network["Name"] == name]  # the engine's filter takes a part as well
-        if any(_NETWORK_LABEL not in (network.get("Labels") or {}) for network in mine):
-            raise UnsupportedError(f"the engine has another network named {name}", hint="rename or remove it")
-        for network in sorted(mine, key=lambda n: (n["Created"], n["Id"]))[1:]:
-            with contextlib.suppress(_NotFoundError):
-                self._call("remove a network", "remove_network", network["Id"], seconds=_CHANGE_SECONDS)
-        return bool(mine)
+    def remove_network(self, name: str, *, seconds: float | None = None) -> None:
+        """Remove a network; one that is gone is no error."""
+        limit = _CHANGE_SECONDS if seconds is None else seconds
+        try:
+            self._call("remove a network", "remove_network", name, seconds=limit)
+        except _NotFoundError:
+            pass
+        except HostError:
+            self._made.setdefault(name, True)
+            raise
+        self._made.pop(name, None)
+
+    def owned_networks(self, label: str) -> list[OwnedNetwork]:
+        """Return all networks that carry a label."""
+        found = self._call("list networks", "networks", filters={"label": label})
+        return [OwnedNetwork(network_id=str(n["Id"]), name=str(n["Name"]), labels=dict(n["Labels"])) for n in found]
 
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         """Create a container that is never started, to look at its root; return its ID."""
@@ -229,7 +246,9 @@ class DockerEngine:
             image_id=str(found["Image"]),
             started=str(state["StartedAt"]),
             visitors=len(found.get("ExecIDs") or ()),
-            networks=frozenset(found["NetworkSettings"]["Networks"]),
+            networks={
+                name: str(place.get("IPAddress") or "") for name, place in found["NetworkSettings"]["Networks"].items()
+            },
             host_config=found["HostConfig"],
         )
 
@@ -283,7 +302,7 @@ class DockerEngine:
             del self._made[container_id]
 
     def unremoved(self) -> frozenset[str]:
-        """Return the names of containers that this process is to remove, and of which it is not known to be done."""
+        """Return the names of what this process is to remove, and of which it is not known to be done."""
         return frozenset(self._made)
 
     def owned(self, label: str) -> list[OwnedContainer]:

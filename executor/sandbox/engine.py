@@ -65,7 +65,7 @@ class ContainerState:
         image_id: The image that it really was made of.
         started: When it was started, in the engine's words; another value means that it was started again.
         visitors: How many processes somebody else has running in it (`docker exec`).
-        networks: The networks that it is on, by name.
+        networks: The networks that it is on, by name, with its IPv4 address there or the empty string.
         host_config: The restrictions that it is under, as the engine reports them.
     """
 
@@ -76,7 +76,7 @@ class ContainerState:
     image_id: str
     started: str
     visitors: int
-    networks: frozenset[str]
+    networks: Mapping[str, str]
     host_config: Mapping[str, Any]
 
 
@@ -85,6 +85,15 @@ class OwnedContainer:
     """A container that carries the executor's labels."""
 
     container_id: str
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedNetwork:
+    """A network that carries the executor's labels."""
+
+    network_id: str
     name: str
     labels: Mapping[str, str]
 
@@ -107,8 +116,28 @@ class Engine(Protocol):
     def layer_chains(self) -> list[tuple[str, ...]]:
         """Return the layers of every image that the engine has, as `sha256:` diff IDs from the bottom."""
 
-    def ensure_network(self, name: str) -> None:
-        """Make a bridge network, on which containers do not see one another, unless it is there."""
+    def create_network(self, name: str, *, labels: tuple[tuple[str, str], ...], subnet: str | None) -> bool:
+        """Create a bridge network that reaches outside.
+
+        Args:
+            name: Its name.
+            labels: Whose it is.
+            subnet: Its IPv4 addresses, as `10.1.2.0/30`; None for some of the engine's own choice.
+
+        Returns:
+            Whether it was created: not where another network has some of these addresses.
+        """
+
+    def remove_network(self, name: str, *, seconds: float | None = None) -> None:
+        """Remove a network; one that is gone is no error.
+
+        Args:
+            name: Its name or its ID.
+            seconds: How long it may take; None for as long as engines need at most.
+        """
+
+    def owned_networks(self, label: str) -> list[OwnedNetwork]:
+        """Return all networks that carry a label."""
 
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         """Create a container that is never started, to look at its root; return its ID."""
@@ -143,7 +172,7 @@ class Engine(Protocol):
         """
 
     def unremoved(self) -> frozenset[str]:
-        """Return the names of containers that this process is to remove, and of which it is not known to be done."""
+        """Return the names of what this process is to remove, and of which it is not known to be done."""
 
     def owned(self, label: str) -> list[OwnedContainer]:
         """Return all containers that carry a label, running or not."""

@@ -10,12 +10,13 @@ import functools
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from executor.errors import HostError
 from executor.home import Home
-from executor.sandbox.engine import Engine, OwnedContainer
+from executor.sandbox.engine import Engine, OwnedContainer, OwnedNetwork
 from signing.files import create, make_folder, remove_folder, staged_files, staged_path
 from signing.manifest import MANIFEST
 
@@ -120,23 +121,25 @@ def note_staging(run_folder: Path, staging: Path) -> None:
 
 
 def sweep(engine: Engine | None, home: Home) -> list[str]:
-    """Remove what dead executors left: containers, run folders and half-made releases.
+    """Remove what dead executors left: containers, networks, run folders and half-made releases.
 
     Args:
-        engine: The engine, or None to leave containers alone.
+        engine: The engine, or None to leave what it has alone.
         home: The state directory.
 
     Returns:
         What was removed, for people and records.
     """
     removed = []
-    for container in abandoned(engine, home) if engine is not None else []:
-        assert engine is not None, "it has the container"
-        try:
-            engine.remove(container.container_id, seconds=_REMOVAL_SECONDS)
-            removed.append(f"container {container.name}")
-        except HostError:  # the next sweep tries again, and nobody waits for another one meanwhile
-            break
+    if engine is not None:
+        containers, networks = abandoned(engine, home)
+        with contextlib.suppress(HostError):  # the next sweep tries again, and nobody waits for another one meanwhile
+            for container in containers:
+                engine.remove(container.container_id, seconds=_REMOVAL_SECONDS)
+                removed.append(f"container {container.name}")
+            for network in networks:  # after the containers that are on them
+                engine.remove_network(network.network_id, seconds=_REMOVAL_SECONDS)
+                removed.append(f"network {network.name}")
     for folder in sorted(home.runs.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # its owner, or another sweep, was faster
             if _is_abandoned(folder):
@@ -148,23 +151,19 @@ def sweep(engine: Engine | None, home: Home) -> list[str]:
     return removed
 
 
-def is_ours(container: OwnedContainer) -> bool:
-    """Whether a container with our labels has the name that goes with them.
+def is_ours(thing: OwnedContainer | OwnedNetwork) -> bool:
+    """Whether a container or network with our labels has the name that goes with them.
 
     Every container of an image that somebody committed from one of ours has the labels as well.
     """
-    return container.name.startswith(f"sealed-executor-{container.labels.get(LABEL_RUN, '')}")
+    return thing.name.startswith(f"sealed-executor-{thing.labels.get(LABEL_RUN, '')}")
 
 
-def abandoned(engine: Engine, home: Home) -> list[OwnedContainer]:
-    """Return the containers of a state directory whose owner is dead."""
-    found = []
-    for container in filter(is_ours, engine.owned(home_label(home))):
-        owner = _container_owner(container, home)
-        # Looked at twice: a folder may change hands in between.
-        if owner is not None and not owner.alive and _container_owner(container, home) == owner:
-            found.append(container)
-    return found
+def abandoned(engine: Engine, home: Home) -> tuple[list[OwnedContainer], list[OwnedNetwork]]:
+    """Return the containers and the networks of a state directory whose owner is dead."""
+    label = home_label(home)
+    containers = [c for c in engine.owned(label) if is_ours(c) and _is_owner_dead(c.labels, home)]
+    return containers, [n for n in engine.owned_networks(label) if is_ours(n) and _is_owner_dead(n.labels, home)]
 
 
 def hand_over(folder: Path, owner: Owner) -> None:
@@ -176,10 +175,16 @@ def hand_over(folder: Path, owner: Owner) -> None:
     os.replace(staged, f"{folder}/{_OWNER}")
 
 
-def _container_owner(container: OwnedContainer, home: Home) -> Owner | None:
-    run = container.labels.get(LABEL_RUN, "")
+def _is_owner_dead(labels: Mapping[str, str], home: Home) -> bool:
+    owner = _labelled_owner(labels, home)
+    # Looked at twice: a folder may change hands in between.
+    return owner is not None and not owner.alive and _labelled_owner(labels, home) == owner
+
+
+def _labelled_owner(labels: Mapping[str, str], home: Home) -> Owner | None:
+    run = labels.get(LABEL_RUN, "")
     folder = home.runs / run if run and "/" not in run else None
-    return (folder and _folder_owner(folder)) or parse_owner(container.labels.get(LABEL_OWNER, ""))
+    return (folder and _folder_owner(folder)) or parse_owner(labels.get(LABEL_OWNER, ""))
 
 
 def _is_abandoned(folder: Path) -> bool:

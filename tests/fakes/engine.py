@@ -13,7 +13,7 @@ from typing import Any
 
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.config import ContainerRequest, create_body
-from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer
+from executor.sandbox.engine import ContainerState, EngineInfo, ImageFacts, OwnedContainer, OwnedNetwork
 
 frames: Any = import_module("worker.frames")
 
@@ -107,7 +107,7 @@ class FakeEngine:
         self.containers: dict[str, FakeContainer] = {}
         self.workers: dict[str, Worker] = {}
         self.removed: list[str] = []
-        self.networks: set[str] = set()
+        self.networks: dict[str, dict[str, str]] = {}
         self.requests: list[ContainerRequest] = []
         self.used: Callable[[], Usage] = lambda: Usage(cpu_seconds=0.0)
 
@@ -125,8 +125,17 @@ class FakeEngine:
     def layer_chains(self) -> list[tuple[str, ...]]:
         raise NotImplementedError
 
-    def ensure_network(self, name: str) -> None:
-        self.networks.add(name)
+    def create_network(self, name: str, *, labels: tuple[tuple[str, str], ...], subnet: str | None) -> bool:
+        self.networks[name] = dict(labels) | {"subnet": subnet or ""}
+        return True
+
+    def remove_network(self, name: str, *, seconds: float | None = None) -> None:
+        self.networks.pop(name, None)
+
+    def owned_networks(self, label: str) -> list[OwnedNetwork]:
+        key, _, value = label.partition("=")
+        found = self.networks.items()
+        return [OwnedNetwork(network_id=n, name=n, labels=x) for n, x in found if x.get(key) == value]
 
     def create_inert(self, image_id: str, *, name: str, labels: tuple[tuple[str, str], ...]) -> str:
         raise NotImplementedError
@@ -166,7 +175,7 @@ class FakeEngine:
             image_id=container.request.config.image_id,
             started="once",
             visitors=0,
-            networks=frozenset({"none"}),
+            networks={"none": ""},
             host_config=create_body(container.request)["HostConfig"],
         )
 

@@ -4,11 +4,11 @@ import base64
 import contextlib
 import functools
 import json
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from executor.pool.client import PoolClient
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
 from executor.prepare import prepare
-from executor.sandbox.config import EGRESS_NETWORK
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from images.lock import load_lock
@@ -65,12 +64,14 @@ def serving(address: str) -> Iterator[int]:
             thread.join()
 
 
-@pytest.fixture
-def gateway() -> str:
-    """Return the address that this machine has on the proxy's network: the one place where a test can be upstream."""
-    DockerEngine().ensure_network(EGRESS_NETWORK)
-    network = raw_engine().inspect_network(EGRESS_NETWORK)
-    return str(network["IPAM"]["Config"][0]["Gateway"])
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[str]:
+    """Return an address that only this machine has, on a network that nothing else is on: where tests are upstream."""
+    network = raw_engine().create_network(f"sealed-executor-test-{secrets.token_hex(4)}", driver="bridge")
+    try:
+        yield str(raw_engine().inspect_network(network["Id"])["IPAM"]["Config"][0]["Gateway"])
+    finally:
+        raw_engine().remove_network(network["Id"])
 
 
 @pytest.fixture
@@ -525,38 +526,3 @@ def test_a_job_without_the_proxys_image_is_refused_and_told_what_to_do(
     with pytest.raises(ImageMismatchError) as raised:
         runner.run(runner.job({}))
     assert raised.value.hint == "load it: executor image load egress"
-
-
-def test_callers_at_once_end_up_with_one_network() -> None:
-    name = "sealed-executor-test-of-a-race"
-    for _ in range(8):
-        engines = [DockerEngine() for _ in range(4)]
-        start = threading.Barrier(4)
-
-        def ensure(engine: DockerEngine, start: threading.Barrier = start) -> None:
-            start.wait()
-            engine.ensure_network(name)
-
-        with ThreadPoolExecutor(4) as callers:
-            list(callers.map(ensure, engines))
-        DockerEngine().ensure_network(name)
-        (network,) = raw_engine().networks(names=[name])
-        raw_engine().remove_network(network["Id"])
-
-
-def test_another_network_of_that_name_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, name = DockerEngine(), "sealed-executor-test-of-a-name"
-    network = raw_engine().create_network(name)
-    try:
-        with pytest.raises(UnsupportedError, match=name):
-            engine.ensure_network(name)
-    finally:
-        raw_engine().remove_network(network["Id"])
-    engine.ensure_network(name)
-    try:
-        engine.ensure_network(name)
-        (made,) = raw_engine().networks(names=[name])
-        assert made["Driver"] == "bridge"
-        assert made["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
-    finally:
-        raw_engine().remove_network(name)

@@ -55,7 +55,8 @@ def test_a_job_reaches_what_the_proxy_serves_and_its_counts_come_back(tmp_path: 
     engine = FakeEngine(behave)
     one = proxy(engine, tmp_path)
     one.start()
-    assert engine.networks == {"sealed-executor-egress"}
+    assert list(engine.networks) == ["p-network"]
+    assert create_body(engine.requests[0])["HostConfig"]["NetworkMode"] == "p-network"
     (worker,) = engine.workers.values()
     assert worker.launch["kind"] == "egress"
     assert "acl host0 dstdomain -n a.example.org" in worker.launch["params"]["config"]
@@ -64,6 +65,7 @@ def test_a_job_reaches_what_the_proxy_serves_and_its_counts_come_back(tmp_path: 
     assert connect(tmp_path / "socket") == b"hello"
     assert one.stop() == Traffic(allowed=3, denied=2, denials={("b.example.org", 443): 2}, complete=True)
     assert engine.containers == {}
+    assert engine.networks == {}
     assert one.stop() == Traffic(allowed=3, denied=2, denials={("b.example.org", 443): 2})  # nothing is left to stop
     assert one.has_ended
 

@@ -254,7 +254,7 @@ TAMPERINGS = [
     (state_with(running=False), "state"),
     (state_with(started="again"), "state"),
     (state_with(pid=77), "state"),
-    (state_with(networks=frozenset({"bridge"})), "configuration"),
+    (state_with(networks={"bridge": "172.17.0.2"}), "configuration"),
     (state_with(image_id="sha256:" + "0" * 64), "configuration"),
     (state_with(host_config={"Memory": 1}), "configuration"),
     (add_file, "files"),

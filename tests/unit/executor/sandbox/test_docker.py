@@ -202,6 +202,40 @@ def test_what_could_not_be_removed_is_owed_whoever_made_it(
     assert engine.unremoved() == {"theirs"}
 
 
+def test_a_network_is_owed_until_the_engine_has_removed_it(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ANSWERS, "/networks/create", {"Id": "n"})
+    assert engine.create_network("one", labels=(), subnet=None)
+    monkeypatch.setattr(docker_module, "_CHANGE_SECONDS", 0.2)
+    with pytest.raises(HostError, match="no answer"):
+        engine.remove_network("one")
+    assert engine.unremoved() == {"one"}
+    monkeypatch.setitem(ANSWERS, "/networks/one", {})
+    engine.remove_network("one")
+    assert engine.unremoved() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("raised", "subnet", "message"),
+    [
+        (docker_module._NotFoundError("could not create a network"), None, "no subnet left"),
+        (UnsupportedError("could not create a network: it overlaps"), None, "overlaps"),
+        (UnsupportedError("could not create a network: forbidden"), "10.1.2.0/30", "forbidden"),
+    ],
+)
+def test_a_network_that_the_engine_refuses_is_not_owed(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch, raised: HostError, subnet: str | None, message: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(engine, "_call", refuse)
+    with pytest.raises(HostError, match=message):
+        engine.create_network("one", labels=(), subnet=subnet)
+    assert engine.unremoved() == frozenset()
+
+
 @pytest.mark.parametrize(
     "text",
     [

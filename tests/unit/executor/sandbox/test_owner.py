@@ -86,6 +86,22 @@ def test_the_sweep_removes_containers_of_the_dead_only(home: Path, tmp_path: Pat
     assert set(engine.containers) == kept
 
 
+def network(engine: FakeEngine, home: Home, owner: Owner, name: str) -> str:
+    labels = tuple((k, str(owner) if k == LABEL_OWNER else v) for k, v in labels_for(home, "r", wall_seconds=1))
+    engine.create_network(name, labels=labels, subnet=None)
+    return name
+
+
+def test_the_sweep_removes_networks_of_the_dead_only(home: Path, tmp_path: Path) -> None:
+    engine, mine = FakeEngine(lambda _: None), Home(home)
+    network(engine, mine, DEAD, "sealed-executor-r-egress-network")
+    kept = {network(engine, mine, owner, f"sealed-executor-r-{owner.boot_id}") for owner in (ME, UNSEEN)}
+    kept.add(network(engine, mine, DEAD, "a-network-of-somebody-elses"))
+    kept.add(network(engine, Home(tmp_path / "another"), DEAD, "sealed-executor-r-another"))
+    assert sweep(engine, mine) == ["network sealed-executor-r-egress-network"]
+    assert set(engine.networks) == kept
+
+
 def test_of_several_containers_that_the_engine_does_not_remove_one_is_waited_for(home: Path) -> None:
     engine, asked = FakeEngine(lambda _: None), []
 
