@@ -116,7 +116,7 @@ def run_tcp(host: Host, connections: int, *, processes: int = 1) -> tuple[int, d
 def test_what_a_jobs_connections_hold_is_bounded(host: Host) -> None:
     code, result, held = run_tcp(host, 200)
     assert code == 0
-    assert held < 64 << 20
+    assert held < 16 << 20
     assert 400 <= result["limits"]["tcp_sockets"]["used"] <= 2048
 
 
