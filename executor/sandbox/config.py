@@ -36,8 +36,8 @@ _ENV = (
 EGRESS_SOCKET = "egress.sock"
 # In place of the engine's own: how many terminals can be open is counted for the whole machine (kernel.pty.max).
 _NO_TERMINALS = "ro,noexec,nosuid,nodev,size=4k,nr_inodes=1,mode=755"
-# Least, first and largest buffers of a TCP connection (tcp(7)), for connections within a container: until a job with too
-# many of them is ended they hold a tenth of what the kernel's own sizes let them hold (measured 2026-12-01).
+# Least, first and largest buffers of a TCP connection within a container (tcp(7)): until a job with too many of them is
+# ended they hold a quarter of what those of the kernel's own sizes hold (measured 2026-12-01).
 _SMALL_BUFFERS = {f"net.ipv4.tcp_{end}mem": "4096 16384 65536" for end in "rw"}
 # Where the worker's relay listens in the job's container. Programs look for either spelling.
 _PROXY_ENV = tuple(

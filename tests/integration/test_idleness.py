@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,24 +18,37 @@ from executor.sandbox.owner import home_label
 from tests.integration.conftest import Finished, Host
 
 # Where process numbers are its own, as in a container that has the engine's socket, no cgroup can be told by them.
-NAMESPACES = {"here": (), "in a pid namespace of its own": ("unshare", "--pid", "--fork", "--mount-proc")}
+_UNSHARED = ("unshare", "--pid", "--fork", "--mount-proc")
+NAMESPACES = {
+    "here": (),
+    "in a pid namespace of its own": _UNSHARED,
+    "beside a busy stranger of the same number": (*_UNSHARED, sys.executable, "-m", "tests.fakes.stranger"),
+}
 
 
 def run(host: Host, namespace: str, script: str) -> Finished:
     job = host.script_job(script, {"name": "0.txt"}, limits={"idle_seconds": 5})
     command = host.command("run", str(job), "--out", str(host.folder / "release"), "--json")
-    done = subprocess.run([*NAMESPACES[namespace], *command], capture_output=True, text=True, check=False)
+    if "stranger" in namespace:
+        command = command[command.index("run") :]
+    done = subprocess.run(
+        [*NAMESPACES[namespace], *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
 IN_EACH = pytest.mark.parametrize(
     "namespace",
     [
-        "here",
         pytest.param(
-            "in a pid namespace of its own",
-            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a pid namespace"),
-        ),
+            name,
+            marks=pytest.mark.skipif(bool(prefix) and os.geteuid() != 0, reason="only root can make a pid namespace"),
+        )
+        for name, prefix in NAMESPACES.items()
     ],
 )
 
