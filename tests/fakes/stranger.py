@@ -27,5 +27,5 @@ def start_beside_a_stranger(engine: DockerEngine, container_id: str) -> None:
 
 
 if __name__ == "__main__":
-    DockerEngine.start = start_beside_a_stranger  # type: ignore[method-assign]
+    DockerEngine.start = start_beside_a_stranger  # type: ignore[method-assign, assignment]
     raise SystemExit(main())
