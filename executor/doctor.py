@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from executor.admission import admit, check_engine
 from executor.battery.attempts import ATTEMPTS
 from executor.battery.proxies import try_proxies
 from executor.battery.run import plan_attempt, run_battery
 from executor.errors import ExecutorError, HostError, host_error
 from executor.exits import Exit
 from executor.home import Home, open_home
+from executor.job.admission import admit, check_engine
 from executor.readiness import check_room, check_state, check_writable, free_bytes
 from executor.recovery import recover
 from executor.runs import Runs

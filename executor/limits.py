@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from executor.jobspec import JobSpec
-from executor.plan import LaunchPlan
+from executor.job.plan import LaunchPlan
+from executor.job.spec import JobSpec
 from executor.sandbox.session import TCP_SOCKETS_MAX, RunResult, cpu_seconds_backstop
 from executor.transfer.quarantine import Artifact
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from executor import __version__, gate
-from executor.admission import Admitted, admit
 from executor.canonical import digest_of
 from executor.errors import Cancelled, HostError
 from executor.events import Events
 from executor.exits import Exit
+from executor.job.admission import Admitted, admit
+from executor.job.prepare import Prepared
 from executor.limits import limits_wire
 from executor.metrics import take_metrics
-from executor.prepare import Prepared
 from executor.provenance import manifest_details, slsa_provenance
 from executor.readiness import check_inputs, check_limits, check_room, check_writable
 from executor.record import write_record, write_unsigned

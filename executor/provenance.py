@@ -6,7 +6,7 @@ from typing import Any
 
 from executor import __version__
 from executor.inspection import Inventories, Replays
-from executor.plan import LaunchPlan
+from executor.job.plan import LaunchPlan
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.session import RunResult
 from executor.statements import Chain, parents, stamp

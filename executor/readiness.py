@@ -7,7 +7,7 @@ from pathlib import Path
 
 from executor.errors import RequestError, UnsupportedError, host_error
 from executor.home import Home
-from executor.plan import LaunchPlan
+from executor.job.plan import LaunchPlan
 from executor.transfer.inputs import size_of
 from signing.files import create, staged_path
 

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from executor.errors import Cancelled, ImageMismatchError, RequestError
-from executor.jobspec import JobSpec, describe
-from executor.plan import SCHEMA, LaunchPlan
-from executor.prepare import plan_job
+from executor.job.plan import SCHEMA, LaunchPlan
+from executor.job.prepare import plan_job
+from executor.job.spec import JobSpec, describe
 from executor.transfer.inputs import InputStore
 
 _SANDBOX_LIMITS = ("cpus", "memory_bytes", "pids", "tmp_bytes", "tmp_inodes")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from executor import __version__
-from executor.admission import admit
 from executor.comparison import ArtifactComparison, judge, overall, parse_reports
 from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
-from executor.prepare import check_signer
+from executor.job.admission import admit
+from executor.job.prepare import check_signer
 from executor.recovery import recover
 from executor.replan import Replanned, find_inputs, replan
 from executor.sandbox.outcome import Outcome, OutcomeKind

@@ -14,7 +14,7 @@ from executor.errors import Cancelled, HostError
 from executor.events import Events
 from executor.home import Home
 from executor.inspection import Inventories, Replays, parse_inventories, parse_replays
-from executor.plan import LaunchPlan
+from executor.job.plan import LaunchPlan
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
 from executor.sandbox.intake import Listener

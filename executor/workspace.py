@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from executor.plan import LaunchPlan
+from executor.job.plan import LaunchPlan
 from executor.transfer.inputs import CodeTree, InputStore, copy_input, lay_out_code
 from signing.files import make_folder
 

@@ -8,7 +8,7 @@ from executor.egress.destinations import Destination
 from executor.egress.network import reaches
 from executor.egress.proxy import Proxy
 from executor.errors import HostError
-from executor.plan import EgressPlan
+from executor.job.plan import EgressPlan
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.stages import Context

@@ -8,9 +8,9 @@ from dataclasses import replace
 from executor.battery.attempts import ATTEMPTS, Attempt
 from executor.errors import ExecutorError
 from executor.events import Events
-from executor.jobspec import JobSpec
-from executor.plan import LaunchPlan
-from executor.prepare import plan_job
+from executor.job.plan import LaunchPlan
+from executor.job.prepare import plan_job
+from executor.job.spec import JobSpec
 from executor.sandbox.outcome import OutcomeKind
 from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.sandbox.session import RunResult

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from executor.cli.arguments import named_path
 from executor.home import open_home
-from executor.prepare import prepare
+from executor.job.prepare import prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

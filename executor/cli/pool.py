@@ -14,16 +14,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from executor.admission import admit
 from executor.cli.arguments import named_path
 from executor.errors import HostError, RequestError
 from executor.home import Home, open_home
-from executor.jobspec import parse_job
-from executor.plan import LaunchPlan
+from executor.job.admission import admit
+from executor.job.plan import LaunchPlan
+from executor.job.prepare import plan_job, prepare
+from executor.job.spec import parse_job
 from executor.pool.client import ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import SCHEMA, Pool, PoolSettings, starts_max
-from executor.prepare import plan_job, prepare
 from executor.reaper import Reaper
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine

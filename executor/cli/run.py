@@ -17,9 +17,9 @@ from executor.cli.progress import people
 from executor.errors import Cancelled, HostError, RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.home import open_home
+from executor.job.prepare import prepare
 from executor.pipeline import Run, new_run_id
 from executor.pool.client import PoolClient
-from executor.prepare import prepare
 from executor.reaper import Reaper
 from executor.report import failure_wire
 from executor.runs import check_key

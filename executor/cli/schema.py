@@ -27,7 +27,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
 
 def _schema(name: str) -> dict[str, object]:
     if name == "job":
-        from executor.jobspec import job_schema
+        from executor.job.spec import job_schema
 
         return job_schema()
     if name in SIGNED + PRINTED:

@@ -17,10 +17,10 @@ from typing import Any
 
 from executor.events import Events
 from executor.home import Home
+from executor.job.prepare import Prepared, prepare
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings, starts_max
-from executor.prepare import Prepared, prepare
 from executor.sandbox.cgroup import find_usage_files, read_cpu_seconds, read_process_1_seconds
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine import OwnedContainer

@@ -8,7 +8,7 @@ from typing import Any
 from executor.egress.proxy import parse_traffic
 from executor.egress.squid import PROXY_PORT, configuration
 from executor.sandbox.config import EGRESS_SOCKET, MOUNTS, ContainerRequest, create_body
-from tests.unit.executor.test_plan import plan
+from tests.unit.executor.job.test_plan import plan
 
 relay: Any = import_module("worker.relay")
 egress: Any = import_module("worker.procedures.egress")

@@ -17,8 +17,8 @@ from executor.battery.run import plan_attempt, run_attempt
 from executor.errors import HostError, RequestError
 from executor.events import Events
 from executor.home import Home
+from executor.job.prepare import prepare
 from executor.pipeline import Run
-from executor.prepare import prepare
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox import session as session_module
 from executor.sandbox.config import ContainerRequest, create_body

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from executor.admission import check_image
 from executor.battery.attempts import Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.errors import ImageMismatchError
 from executor.home import Home
+from executor.job.admission import check_image
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine

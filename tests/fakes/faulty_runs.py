@@ -20,8 +20,8 @@ from executor.cli import run as run_module
 from executor.cli.main import main
 from executor.errors import ExecutorError
 from executor.home import Home
-from executor.plan import LaunchPlan
-from executor.prepare import prepare
+from executor.job.plan import LaunchPlan
+from executor.job.prepare import prepare
 from executor.recovery import recover
 from executor.runs import Runs
 from executor.trust import own_expectations

@@ -16,8 +16,8 @@ import pytest
 
 from executor.events import Events
 from executor.home import Home, open_home
+from executor.job.prepare import prepare
 from executor.pipeline import Run, new_run_id
-from executor.prepare import prepare
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.owner import home_label
 from executor.stages import Context

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from executor import prepare as prepare_module
 from executor.battery.attempts import ATTEMPTS, Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.egress import proxy as proxy_module
@@ -23,10 +22,11 @@ from executor.egress.proxy import Traffic
 from executor.egress.squid import configuration
 from executor.errors import ImageMismatchError, UnsupportedError
 from executor.home import open_home
+from executor.job import prepare as prepare_module
+from executor.job.prepare import prepare
 from executor.pool.client import PoolClient
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
-from executor.prepare import prepare
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
 from images.lock import load_lock

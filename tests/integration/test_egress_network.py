@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 
 from executor import doctor as doctor_module
-from executor import prepare as prepare_module
-from executor.admission import admit
 from executor.battery.attempts import ATTEMPTS
 from executor.battery.proxies import try_proxies
 from executor.battery.run import plan_attempt
@@ -26,7 +24,9 @@ from executor.egress.network import confine
 from executor.egress.proxy import Proxy
 from executor.errors import HostError
 from executor.home import open_home
-from executor.plan import EgressPlan
+from executor.job import prepare as prepare_module
+from executor.job.admission import admit
+from executor.job.plan import EgressPlan
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.owner import home_label, labels_for, sweep

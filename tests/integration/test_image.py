@@ -8,8 +8,8 @@ import pytest
 from executor.errors import ImageMismatchError
 from executor.events import Events
 from executor.home import Home
+from executor.job.prepare import prepare
 from executor.pipeline import Run
-from executor.prepare import prepare
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.users import DEFAULT
 from executor.stages import Context

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from executor import prepare as prepare_module
 from executor.errors import RequestError
-from executor.jobspec import JobSpec
-from executor.plan import plan_launch
+from executor.job import prepare as prepare_module
+from executor.job.plan import plan_launch
+from executor.job.spec import JobSpec
 from executor.transfer.inputs import copy_input
 from executor.verdict import decide_again
 from images.lock import load_lock

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from executor.admission import admit
 from executor.cli.policy.reading import print_result, today
 from executor.errors import RequestError
 from executor.events import Events
 from executor.exits import Exit
 from executor.home import open_home
-from executor.jobspec import JobSpec
+from executor.job.admission import admit
+from executor.job.prepare import plan_job
+from executor.job.spec import JobSpec
 from executor.pipeline import new_run_id
-from executor.prepare import plan_job
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.owner import claim_run_folder, discard_run_folder

@@ -1,11 +1,11 @@
 """What a run says of its limits: each of the job file's, with what was asked, allowed and used."""
 
-from executor.jobspec import Limits
+from executor.job.spec import Limits
 from executor.limits import limits_wire
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.session import RunResult
-from tests.unit.executor.test_plan import plan, spec
+from tests.unit.executor.job.test_plan import plan, spec
 
 RESULT = RunResult(
     outcome=Outcome(kind=OutcomeKind.SUCCEEDED, reason=""),

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from executor import pipeline, readiness
-from executor import prepare as prepare_module
 from executor import release as release_module
 from executor.cli.progress import describe
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError, UnsupportedError
 from executor.events import Events, Subscriber
 from executor.home import Home
+from executor.job import prepare as prepare_module
+from executor.job.prepare import prepare
 from executor.pipeline import Run
-from executor.prepare import prepare
 from executor.recovery import settle
 from executor.report import failure_wire, render_error
 from executor.runs import Runs

@@ -11,8 +11,8 @@ import pytest
 from executor.comparison import PairReport, TensorDifference, judge, overall, parse_reports
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
 from executor.exits import Exit
-from executor.jobspec import JobSpec
-from executor.prepare import plan_job
+from executor.job.prepare import plan_job
+from executor.job.spec import JobSpec
 from executor.replan import find_inputs, replan
 from executor.report import status_of
 from executor.reproduce import NotReproducedError, _run, plan_again

@@ -159,8 +159,8 @@ def test_where_no_reproduction_can_be_written_nothing_is_run(world: World) -> No
 def test_a_signer_that_the_profile_does_not_want_reproduces_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("executor.prepare.mode_of", lambda _: "other")
-    monkeypatch.setattr("executor.prepare._SIGNERS", {"other": "somebody else"})
+    monkeypatch.setattr("executor.job.prepare.mode_of", lambda _: "other")
+    monkeypatch.setattr("executor.job.prepare._SIGNERS", {"other": "somebody else"})
     with pytest.raises(RequestError, match="does not let somebody else sign"):
         again(world, job)
     assert world.engine.requests == []

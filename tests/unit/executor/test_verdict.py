@@ -16,7 +16,7 @@ from policy import load as load_module
 from policy.decision import decide
 from policy.load import load_policy, parse_policy
 from signing.encoding import canonical_json
-from tests.unit.executor.test_plan import plan
+from tests.unit.executor.job.test_plan import plan
 
 PROFILES = ("standard", "crun", "gvisor", "cuda")
 POLICIES = [load_policy(name) for name in PROFILES]

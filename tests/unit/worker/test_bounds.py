@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from executor.plan import _INSPECTION_LIMITS
+from executor.job.plan import _INSPECTION_LIMITS
 
 bounds: Any = import_module("worker.bounds")
 

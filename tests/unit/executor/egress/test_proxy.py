@@ -15,7 +15,7 @@ from executor.sandbox.config import ContainerRequest, create_body
 from images.lock import load_lock
 from tests.fakes.clock import until
 from tests.fakes.engine import FakeEngine, Worker
-from tests.unit.executor.test_plan import plan
+from tests.unit.executor.job.test_plan import plan
 
 PLACES = (Destination(rule="EGRESS-A", host="a.example.org", port=443, address="93.184.215.14"),)
 REPORT = {"type": "egress", "allowed": 3, "denied": 2, "denials": [["b.example.org", 443, 2]]}

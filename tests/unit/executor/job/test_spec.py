@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from executor.errors import RequestError
-from executor.jobspec import JobSpec, job_schema, load_job, parse_job
+from executor.job.spec import JobSpec, job_schema, load_job, parse_job
 
 TRAIN = {"apiVersion": "executor/v1", "kind": "train"}
 SCRIPT = {"apiVersion": "executor/v1", "kind": "script", "code": {"path": "a.py"}, "outputs": [{"name": "a.txt"}]}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from executor.errors import ImageMismatchError, UnsupportedError
-from executor.plan import LaunchPlan
+from executor.job.plan import LaunchPlan
 from executor.sandbox.engine import Engine, EngineInfo, ImageFacts
 from executor.sandbox.users import check_range
 from images.lock import ImageLock

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from executor.errors import RequestError
-from executor.jobspec import JobSpec, parse_job
-from executor.plan import LaunchPlan, plan_launch
+from executor.job.plan import LaunchPlan, plan_launch
+from executor.job.spec import JobSpec, parse_job
 from images.lock import load_lock
 from policy.load import load_policy
 from policy.model import Profile

@@ -12,7 +12,7 @@ from typing import Any
 from executor import __version__
 from executor.canonical import digest_of
 from executor.errors import RequestError
-from executor.jobspec import MIB, JobSpec, Limits, OutputSpec, TrainParams
+from executor.job.spec import MIB, JobSpec, Limits, OutputSpec, TrainParams
 from executor.sandbox.config import SandboxConfig, Seccomp
 from executor.sandbox.users import configured
 from images.lock import ImageLock

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from executor.admission import admit, check_engine, check_image
 from executor.errors import ImageMismatchError, RequestError, UnsupportedError
-from executor.plan import plan_launch
+from executor.job.admission import admit, check_engine, check_image
+from executor.job.plan import plan_launch
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.engine import ImageFacts
 from images.lock import load_lock
 from policy.load import load_policy
 from tests.fakes.engine import HEALTHY, FakeEngine
-from tests.unit.executor.test_plan import plan, spec
+from tests.unit.executor.job.test_plan import plan, spec
 
 PLAN = plan()
 FACTS = ImageFacts(

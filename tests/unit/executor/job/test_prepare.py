@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from executor import prepare as prepare_module
 from executor.errors import RequestError
 from executor.home import Home
-from executor.prepare import prepare
+from executor.job import prepare as prepare_module
+from executor.job.prepare import prepare
 from policy.load import load_policy, make_policy
 from signing.choice import TRUST_MODES
 from signing.modes import choose_key
