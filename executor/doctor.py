@@ -12,19 +12,19 @@ from executor.battery.proxies import try_proxies
 from executor.battery.run import plan_attempt, run_battery
 from executor.errors import ExecutorError, HostError, host_error
 from executor.exits import Exit
-from executor.home import Home, open_home
 from executor.job.admission import admit, check_engine
 from executor.readiness import check_room, check_state, check_writable, free_bytes
 from executor.recovery import recover
-from executor.runs import Runs
 from executor.sandbox.cgroup import can_limit_tcp_memory
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
-from executor.sandbox.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.sandbox.slot import make_folders, open_slot
 from executor.sandbox.users import check_range, configured
 from executor.stages import Context
+from executor.state.home import Home, open_home
+from executor.state.owner import claim_run_folder, discard_run_folder, labels_for
+from executor.state.runs import Runs
 from executor.trust import open_host_signer
 from images.errors import ImageError
 from images.lock import known_images, load_lock

@@ -31,12 +31,12 @@ from executor.record import write_record, write_unsigned
 from executor.recovery import is_release, recover, settle
 from executor.release import ReleaseContent, check_name, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
-from executor.runs import Runs
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import claim_run_folder, discard_run_folder, note_staging, this_process
 from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
+from executor.state.owner import claim_run_folder, discard_run_folder, note_staging, this_process
+from executor.state.runs import Runs
 from executor.statements import chain_of
 from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from executor.errors import RequestError, UnsupportedError, host_error
-from executor.home import Home
 from executor.job.plan import LaunchPlan
+from executor.state.home import Home
 from executor.transfer.inputs import size_of
 from signing.files import create, staged_path
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from executor.errors import HostError, host_error
-from executor.home import Home
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import abandoned
+from executor.state.home import Home
+from executor.state.owner import abandoned
 from signing.files import open_appending
 
 _FIRST_PASSES_SECONDS = (0.0, 1.0, 1.0, 2.0)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from executor.errors import HostError
-from executor.home import Home
 from executor.record import is_recorded, write_record
 from executor.release import staging_path
-from executor.runs import Runs, StoredRun
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import sweep, this_process
+from executor.state.home import Home
+from executor.state.owner import sweep, this_process
+from executor.state.runs import Runs, StoredRun
 from executor.trust import open_host_signer
 from signing.errors import SigningError
 from signing.files import make_folder, remove_folder

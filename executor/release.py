@@ -17,7 +17,7 @@ from typing import Any
 
 from executor.errors import HostError, RequestError, UnsupportedError, host_error
 from executor.gate import Approved
-from executor.home import Home
+from executor.state.home import Home
 from executor.statements import Chain, parents, summary
 from executor.transfer.quarantine import Artifact
 from signing.bundle import MEDIA_TYPE

@@ -22,8 +22,8 @@ from executor.job.prepare import check_signer
 from executor.recovery import recover
 from executor.replan import Replanned, find_inputs, replan
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.stages import Context, Stages
+from executor.state.owner import claim_run_folder, discard_run_folder
 from executor.statements import stamp
 from executor.transfer.inputs import CodeTree, load_code, read_code
 from executor.transfer.quarantine import Artifact

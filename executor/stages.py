@@ -12,16 +12,16 @@ from executor.egress.destinations import Destination, Lookup, look_up, resolve
 from executor.egress.proxy import Proxy
 from executor.errors import Cancelled, HostError
 from executor.events import Events
-from executor.home import Home
 from executor.inspection import Inventories, Replays, parse_inventories, parse_replays
 from executor.job.plan import LaunchPlan
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.sandbox.owner import labels_for
 from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
 from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, open_slot
+from executor.state.home import Home
+from executor.state.owner import labels_for
 from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
 from policy.decision import MODEL_FORMATS, Decision, decide, denies

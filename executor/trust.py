@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from executor.errors import RequestError
-from executor.home import Home
+from executor.state.home import Home
 from signing.choice import PUBLIC_KEY, TRUST_CONFIG, is_chosen, mode_of, read_choice
 from signing.domain import TRUST_DOCUMENT
 from signing.errors import VerificationError

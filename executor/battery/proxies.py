@@ -10,8 +10,8 @@ from executor.egress.proxy import Proxy
 from executor.errors import HostError
 from executor.job.plan import EgressPlan
 from executor.sandbox.config import ContainerRequest
-from executor.sandbox.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.stages import Context
+from executor.state.owner import claim_run_folder, discard_run_folder, labels_for
 
 _SECONDS = 300.0
 # A place of RFC 5737, which is nowhere.

@@ -5,8 +5,8 @@ import json
 from typing import TextIO
 
 from executor.cli.arguments import named_path
-from executor.home import open_home
 from executor.job.prepare import prepare
+from executor.state.home import open_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

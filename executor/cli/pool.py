@@ -16,7 +16,6 @@ from typing import Any, TextIO
 
 from executor.cli.arguments import named_path
 from executor.errors import HostError, RequestError
-from executor.home import Home, open_home
 from executor.job.admission import admit
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import plan_job, prepare
@@ -28,6 +27,7 @@ from executor.reaper import Reaper
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine import Engine
+from executor.state.home import Home, open_home
 from signing.files import open_appending
 
 _ASK_SECONDS = 10.0

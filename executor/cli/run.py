@@ -16,15 +16,15 @@ from executor.cli.printing import Sinks, say
 from executor.cli.progress import people
 from executor.errors import Cancelled, HostError, RequestError
 from executor.events import Events, Subscriber, json_lines
-from executor.home import open_home
 from executor.job.prepare import prepare
 from executor.pipeline import Run, new_run_id
 from executor.pool.client import PoolClient
 from executor.reaper import Reaper
 from executor.report import failure_wire
-from executor.runs import check_key
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
+from executor.state.home import open_home
+from executor.state.runs import check_key
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from executor.errors import ImageMismatchError, RequestError
-from executor.home import Home
 from executor.job.plan import LaunchPlan, plan_launch
 from executor.job.spec import JobSpec, load_job
+from executor.state.home import Home
 from executor.transfer.inputs import CodeTree, locate, outside_of, read_code
 from images.errors import LockError
 from images.lock import load_lock

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from executor.errors import HostError
-from executor.home import Home
 from executor.pool.wire import SOCKET, connect, receive, send
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import discard_run_folder, this_process
 from executor.sandbox.slot import CHANNELS, OwnLease, Slot
+from executor.state.home import Home
+from executor.state.owner import discard_run_folder, this_process
 
 _END_SECONDS = 5.0
 _ANSWER_SECONDS = 20.0  # several containers may have to be looked at and discarded

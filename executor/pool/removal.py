@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from executor.errors import HostError
-from executor.home import Home
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import LABEL_OWNER, discard_run_folder, home_label, is_ours, parse_owner
 from executor.sandbox.slot import Slot
+from executor.state.home import Home
+from executor.state.owner import LABEL_OWNER, discard_run_folder, home_label, is_ours, parse_owner
 
 _REMOVERS = 2
 _REMOVAL_PATIENCE_SECONDS = 10.0

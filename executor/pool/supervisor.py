@@ -19,15 +19,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from executor.errors import ExecutorError
-from executor.home import Home
 from executor.pool.callers import Callers
 from executor.pool.removal import Removals
 from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, record_ready
 from executor.pool.wire import listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
-from executor.sandbox.owner import claim_run_folder, discard_run_folder, hand_over, labels_for, parse_owner
 from executor.sandbox.slot import CHANNELS, Slot, make_folders, open_slot
+from executor.state.home import Home
+from executor.state.owner import claim_run_folder, discard_run_folder, hand_over, labels_for, parse_owner
 
 SCHEMA = "executor.pool/v1"
 _QUIET_SECONDS = 0.25  # without a job before refill goes on

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from executor.events import Events
-from executor.home import Home
 from executor.job.prepare import Prepared, prepare
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
@@ -24,8 +23,9 @@ from executor.pool.supervisor import Pool, PoolSettings, starts_max
 from executor.sandbox.cgroup import find_usage_files, read_cpu_seconds, read_process_1_seconds
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine import OwnedContainer
-from executor.sandbox.owner import LABEL_RUN, claim_run_folder, home_label, parse_owner
 from executor.stages import Context, Stages
+from executor.state.home import Home
+from executor.state.owner import LABEL_RUN, claim_run_folder, home_label, parse_owner
 
 POOL = 40
 OTHERS_EVERY = 25

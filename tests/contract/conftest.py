@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.home import Home
+from executor.state.home import Home
 from signing.local import open_or_create
 from tests.unit.signing.conftest import make_release
 

@@ -14,7 +14,7 @@ import pytest
 
 from executor import __version__
 from executor.cli.schema import PRINTED, SIGNED
-from executor.home import Home
+from executor.state.home import Home
 from signing.local import open_or_create
 from tests.unit.signing.conftest import make_release
 

@@ -10,12 +10,12 @@ import pytest
 from executor.battery.attempts import Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.errors import ImageMismatchError
-from executor.home import Home
 from executor.job.admission import check_image
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
+from executor.state.home import Home
 from tests.integration.conftest import raw_engine
 
 pytestmark = pytest.mark.engine

@@ -19,11 +19,11 @@ from executor.cli import app
 from executor.cli import run as run_module
 from executor.cli.main import main
 from executor.errors import ExecutorError
-from executor.home import Home
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import prepare
 from executor.recovery import recover
-from executor.runs import Runs
+from executor.state.home import Home
+from executor.state.runs import Runs
 from executor.trust import own_expectations
 from signing.errors import SigningError
 from signing.verify import verify_release

@@ -15,12 +15,12 @@ import docker
 import pytest
 
 from executor.events import Events
-from executor.home import Home, open_home
 from executor.job.prepare import prepare
 from executor.pipeline import Run, new_run_id
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import home_label
 from executor.stages import Context
+from executor.state.home import Home, open_home
+from executor.state.owner import home_label
 from tests.conftest import MADE_WITH
 
 SCRIPTS = Path(__file__).parents[1] / "data/scripts"

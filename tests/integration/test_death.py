@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from executor.home import open_home
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import home_label
+from executor.state.home import open_home
+from executor.state.owner import home_label
 from tests.fakes.clock import until
 from tests.integration.conftest import Host, containers
 

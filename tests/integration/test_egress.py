@@ -21,7 +21,6 @@ from executor.egress import proxy as proxy_module
 from executor.egress.proxy import Traffic
 from executor.egress.squid import configuration
 from executor.errors import ImageMismatchError, UnsupportedError
-from executor.home import open_home
 from executor.job import prepare as prepare_module
 from executor.job.prepare import prepare
 from executor.pool.client import PoolClient
@@ -29,6 +28,7 @@ from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context
+from executor.state.home import open_home
 from images.lock import load_lock
 from policy.load import FOLDER, load_policy
 from tests.integration.conftest import Host, containers, raw_engine, run_here

@@ -23,14 +23,14 @@ from executor.egress.destinations import Destination
 from executor.egress.network import confine
 from executor.egress.proxy import Proxy
 from executor.errors import HostError
-from executor.home import open_home
 from executor.job import prepare as prepare_module
 from executor.job.admission import admit
 from executor.job.plan import EgressPlan
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import home_label, labels_for, sweep
 from executor.stages import Context
+from executor.state.home import open_home
+from executor.state.owner import home_label, labels_for, sweep
 from policy.load import FOLDER, load_policy
 from tests.fakes.clock import until
 from tests.integration.conftest import Host, raw_engine
@@ -187,8 +187,8 @@ def test_the_network_of_a_proxy_that_does_not_come_up_goes_too(
 def test_the_sweep_removes_the_network_of_a_dead_run(engine: DockerEngine, home: Path, host: Host) -> None:
     """A process of its own makes one, with a container on it, and is killed."""
     code = (
-        "import sys, time; from executor.home import open_home; from executor.sandbox.docker import DockerEngine;"
-        "from executor.sandbox.owner import labels_for;"
+        "import sys, time; from executor.state.home import open_home; from executor.sandbox.docker import DockerEngine;"
+        "from executor.state.owner import labels_for;"
         "DockerEngine().create_network('sealed-executor-r1-egress-network',"
         "labels=labels_for(open_home(), 'r1', wall_seconds=600), subnet=None);"
         "print('made', flush=True); time.sleep(600)"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from executor.errors import ExecutorError
-from executor.home import Home
+from executor.state.home import Home
 from executor.trust import own_expectations
 from signing.errors import SigningError
 from signing.verify import verify_release

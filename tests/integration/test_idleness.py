@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from executor.home import open_home
 from executor.sandbox.cgroup import find_usage_files, read_cpu_seconds
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import home_label
+from executor.state.home import open_home
+from executor.state.owner import home_label
 from tests.integration.conftest import Finished, Host
 
 # Where process numbers are its own, as in a container that has the engine's socket, no cgroup can be told by them.

@@ -7,12 +7,12 @@ import pytest
 
 from executor.errors import ImageMismatchError
 from executor.events import Events
-from executor.home import Home
 from executor.job.prepare import prepare
 from executor.pipeline import Run
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.users import DEFAULT
 from executor.stages import Context
+from executor.state.home import Home
 from images.lock import load_lock
 from tests.integration.conftest import Host
 

@@ -14,8 +14,8 @@ import pytest
 from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier, policy
 
-from executor.home import Home
 from executor.sandbox.docker import DockerEngine
+from executor.state.home import Home
 from images.build import build_layers
 from images.inputs import blob_of
 from images.lock import ImageLock, load_lock

@@ -13,9 +13,9 @@ from typing import Any
 import docker.errors
 import pytest
 
-from executor.home import Home
-from executor.sandbox.owner import home_label
 from executor.sandbox.users import DEFAULT
+from executor.state.home import Home
+from executor.state.owner import home_label
 from tests.fakes.clock import until
 from tests.integration.conftest import Host, raw_engine
 

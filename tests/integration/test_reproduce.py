@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from executor.home import open_home
+from executor.state.home import open_home
 from executor.trust import open_host_signer
 from signing.bundle import parse_bundle
 from signing.verify import verify_release

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from executor.home import Home
+from executor.state.home import Home
 from images.build import blob_of_layer
 from images.inputs import blob_of, fetch_inputs
 from images.lock import ImageLock, load_lock

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from executor.cli.image.workshop import image_wire, look_at_workshop, print_result, say, warn_of_edited_sources
 from executor.errors import ImageMismatchError
 from executor.exits import Exit
-from executor.home import open_home
+from executor.state.home import open_home
 from images.audit import ExpectedTree, Finding
 from images.bytecode import UseOfBytecode
 from images.errors import InputError
@@ -49,7 +49,7 @@ def _audit(lock: ImageLock, tree: ExpectedTree) -> Sequence[Finding]:
     """
     from executor.sandbox.docker import DockerEngine
     from executor.sandbox.engine_images import container_root, find_image
-    from executor.sandbox.owner import labels_for
+    from executor.state.owner import labels_for
 
     engine = DockerEngine()
     image_id = find_image(engine, lock.image)

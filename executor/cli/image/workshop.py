@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from executor.cli import printing
-from executor.home import open_home
+from executor.state.home import open_home
 from images.build import Builder, blob_of_layer, build_layers
 from images.bytecode import BytecodeCache, UseOfBytecode
 from images.inputs import CHECKOUT, SOURCE_FOLDERS, fetch_inputs, sha256_of_file

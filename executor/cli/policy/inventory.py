@@ -13,15 +13,15 @@ from executor.cli.policy.reading import print_result, today
 from executor.errors import RequestError
 from executor.events import Events
 from executor.exits import Exit
-from executor.home import open_home
 from executor.job.admission import admit
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
 from executor.pipeline import new_run_id
 from executor.recovery import recover
 from executor.sandbox.docker import DockerEngine
-from executor.sandbox.owner import claim_run_folder, discard_run_folder
 from executor.stages import Context, Stages
+from executor.state.home import open_home
+from executor.state.owner import claim_run_folder, discard_run_folder
 from executor.transfer.quarantine import Artifact
 from policy.decision import check_static
 from policy.inspection import ArtifactInventory

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from executor.cli.trust.show import describe, write
 from executor.errors import RequestError
-from executor.home import Home, open_home
+from executor.state.home import Home, open_home
 from signing.choice import TRUST_MODES, is_chosen, mode_of
 from signing.files import read_named
 from signing.keyless import TokenSource, check_client_config

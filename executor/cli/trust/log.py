@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from executor.errors import RequestError
-from executor.home import open_home
+from executor.state.home import open_home
 from executor.trust import require_local
 from signing.local import open_existing
 

@@ -8,7 +8,7 @@ from typing import TextIO
 from executor.cli.printing import say
 from executor.cli.trust.rotate import PUBLISH, local_domain
 from executor.cli.trust.show import describe, write
-from executor.home import open_home
+from executor.state.home import open_home
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:

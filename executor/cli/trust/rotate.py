@@ -7,7 +7,7 @@ from typing import TextIO
 
 from executor.cli.printing import say
 from executor.cli.trust.show import describe, write
-from executor.home import Home, open_home
+from executor.state.home import Home, open_home
 from executor.trust import require_local
 from signing.keys import passphrase_from_environment
 from signing.local import LocalTrustDomain, open_or_create

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from executor.errors import RequestError
-from executor.home import Home, open_home
+from executor.state.home import Home, open_home
 from executor.text import printable
 from executor.trust import own_expectations, require_local
 from signing.choice import is_chosen, mode_of

@@ -14,14 +14,14 @@ from executor import release as release_module
 from executor.cli.progress import describe
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError, UnsupportedError
 from executor.events import Events, Subscriber
-from executor.home import Home
 from executor.job import prepare as prepare_module
 from executor.job.prepare import prepare
 from executor.pipeline import Run
 from executor.recovery import settle
 from executor.report import failure_wire, render_error
-from executor.runs import Runs
 from executor.stages import Context
+from executor.state.home import Home
+from executor.state.runs import Runs
 from executor.trust import open_host_signer
 from policy.load import load_policy, make_policy
 from policy.model import Waiver

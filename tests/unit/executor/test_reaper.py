@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from executor import reaper
-from executor.home import Home
+from executor.state.home import Home
 
 
 class EndlessError(BaseException):

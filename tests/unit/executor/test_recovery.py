@@ -13,8 +13,8 @@ from executor import pipeline as pipeline_module
 from executor import release as release_module
 from executor.errors import Cancelled, HostError, RequestError
 from executor.recovery import recover
-from executor.runs import Runs
-from executor.sandbox import owner as owner_module
+from executor.state import owner as owner_module
+from executor.state.runs import Runs
 from tests.fakes.engine import Worker
 from tests.unit.executor.test_pipeline import World, inventory, job, replay, world
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from executor.errors import RequestError
-from executor.home import Home
 from executor.job import prepare as prepare_module
 from executor.job.prepare import prepare
+from executor.state.home import Home
 from policy.load import load_policy, make_policy
 from signing.choice import TRUST_MODES
 from signing.modes import choose_key

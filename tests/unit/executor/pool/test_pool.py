@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from executor.errors import HostError
-from executor.home import Home
 from executor.pool import callers, removal, stock, supervisor, wire
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
@@ -24,9 +23,10 @@ from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import OutcomeKind
-from executor.sandbox.owner import labels_for
 from executor.sandbox.session import Session, SessionLimits
 from executor.sandbox.slot import Slot
+from executor.state.home import Home
+from executor.state.owner import labels_for
 from executor.transfer.quarantine import Quarantine
 from tests.fakes.clock import until
 from tests.fakes.engine import FakeEngine, Worker

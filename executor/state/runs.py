@@ -19,7 +19,7 @@ from typing import Any
 
 from executor.errors import HostError, RequestError, UnsupportedError, host_error
 from executor.exits import Exit
-from executor.sandbox.owner import Owner, parse_owner
+from executor.state.owner import Owner, parse_owner
 from signing.files import open_appending
 
 _VERSION = 1

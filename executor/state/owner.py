@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from executor.errors import HostError
-from executor.home import Home
 from executor.sandbox.engine import Engine, OwnedContainer, OwnedNetwork
+from executor.state.home import Home
 from signing.files import create, make_folder, remove_folder, staged_files, staged_path
 from signing.manifest import MANIFEST
 

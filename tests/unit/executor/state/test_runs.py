@@ -10,8 +10,8 @@ import pytest
 
 from executor.errors import HostError, RequestError, UnsupportedError
 from executor.exits import Exit
-from executor.runs import Runs, StoredRun, check_key
-from executor.sandbox.owner import Owner, this_process
+from executor.state.owner import Owner, this_process
+from executor.state.runs import Runs, StoredRun, check_key
 
 ME = this_process(deadline=2e9)
 DEAD = replace(ME, started=ME.started + 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from executor.errors import UnsupportedError
-from executor.home import Home, open_home
+from executor.state.home import Home, open_home
 
 
 def test_every_level_of_the_home_is_the_owners_alone(tmp_path: Path) -> None:

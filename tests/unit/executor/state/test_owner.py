@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from executor.errors import HostError
-from executor.home import Home
-from executor.sandbox import owner as owner_module
 from executor.sandbox.config import ContainerRequest
-from executor.sandbox.owner import (
+from executor.state import owner as owner_module
+from executor.state.home import Home
+from executor.state.owner import (
     LABEL_OWNER,
     Owner,
     claim_run_folder,
