@@ -14,7 +14,7 @@ from executor.errors import ExecutorError, HostError, host_error
 from executor.exits import Exit
 from executor.job.admission import admit, check_engine
 from executor.readiness import check_room, check_state, check_writable, free_bytes
-from executor.recovery import recover
+from executor.recovery.sweep import recover
 from executor.sandbox.cgroup import can_limit_tcp_memory
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine

@@ -28,7 +28,7 @@ from executor.metrics import take_metrics
 from executor.provenance import manifest_details, slsa_provenance
 from executor.readiness import check_inputs, check_limits, check_room, check_writable
 from executor.record import write_record, write_unsigned
-from executor.recovery import is_release, recover, settle
+from executor.recovery.sweep import is_release, recover, settle
 from executor.release import ReleaseContent, check_name, check_target, release, staging_path, withdraw
 from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.sandbox.engine import EngineInfo

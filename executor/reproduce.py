@@ -19,7 +19,7 @@ from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
 from executor.job.admission import admit
 from executor.job.prepare import check_signer
-from executor.recovery import recover
+from executor.recovery.sweep import recover
 from executor.replan import Replanned, find_inputs, replan
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.stages import Context, Stages

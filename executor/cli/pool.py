@@ -23,8 +23,8 @@ from executor.job.spec import parse_job
 from executor.pool.client import ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import SCHEMA, Pool, PoolSettings, starts_max
-from executor.reaper import Reaper
-from executor.recovery import recover
+from executor.recovery.reaper import Reaper
+from executor.recovery.sweep import recover
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine import Engine
 from executor.state.home import Home, open_home

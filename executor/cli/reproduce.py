@@ -16,7 +16,7 @@ from executor.events import Events
 from executor.exits import Exit
 from executor.pipeline import new_run_id
 from executor.pool.client import PoolClient
-from executor.reaper import Reaper
+from executor.recovery.reaper import Reaper
 from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
 from executor.stages import Context
 from executor.state.home import open_home

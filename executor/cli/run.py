@@ -19,7 +19,7 @@ from executor.events import Events, Subscriber, json_lines
 from executor.job.prepare import prepare
 from executor.pipeline import Run, new_run_id
 from executor.pool.client import PoolClient
-from executor.reaper import Reaper
+from executor.recovery.reaper import Reaper
 from executor.report import failure_wire
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context

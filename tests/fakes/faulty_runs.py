@@ -21,7 +21,7 @@ from executor.cli.main import main
 from executor.errors import ExecutorError
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import prepare
-from executor.recovery import recover
+from executor.recovery.sweep import recover
 from executor.state.home import Home
 from executor.state.runs import Runs
 from executor.trust import own_expectations

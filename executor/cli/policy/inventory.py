@@ -17,7 +17,7 @@ from executor.job.admission import admit
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
 from executor.pipeline import new_run_id
-from executor.recovery import recover
+from executor.recovery.sweep import recover
 from executor.sandbox.docker import DockerEngine
 from executor.stages import Context, Stages
 from executor.state.home import open_home

@@ -17,7 +17,7 @@ from executor.events import Events, Subscriber
 from executor.job import prepare as prepare_module
 from executor.job.prepare import prepare
 from executor.pipeline import Run
-from executor.recovery import settle
+from executor.recovery.sweep import settle
 from executor.report import failure_wire, render_error
 from executor.stages import Context
 from executor.state.home import Home

@@ -12,7 +12,7 @@ import pytest
 from executor import pipeline as pipeline_module
 from executor import release as release_module
 from executor.errors import Cancelled, HostError, RequestError
-from executor.recovery import recover
+from executor.recovery.sweep import recover
 from executor.state import owner as owner_module
 from executor.state.runs import Runs
 from tests.fakes.engine import Worker

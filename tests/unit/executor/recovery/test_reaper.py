@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor import reaper
+from executor.recovery import reaper
 from executor.state.home import Home
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from executor.errors import HostError, host_error
-from executor.recovery import recover
+from executor.recovery.sweep import recover
 from executor.sandbox.docker import DockerEngine
 from executor.state.home import Home
 from executor.state.owner import abandoned
