@@ -21,6 +21,7 @@ from executor.canonical import digest_of
 from executor.errors import Cancelled, HostError
 from executor.events import Events
 from executor.exits import Exit
+from executor.inspection.decision import decision_wire
 from executor.job.admission import Admitted, admit
 from executor.job.prepare import Prepared
 from executor.limits import limits_wire
@@ -41,7 +42,6 @@ from executor.statements import chain_of
 from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact
 from executor.trust import open_host_signer
-from executor.verdict import decision_wire
 from executor.workspace import keep_inputs, lay_out
 from signing.choice import mode_of
 from signing.errors import SigningError

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from executor import __version__
-from executor.inspection import Inventories, Replays
+from executor.inspection.reports import Inventories, Replays
 from executor.job.plan import LaunchPlan
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.session import RunResult

@@ -12,7 +12,7 @@ from executor.egress.destinations import Destination, Lookup, look_up, resolve
 from executor.egress.proxy import Proxy
 from executor.errors import Cancelled, HostError
 from executor.events import Events
-from executor.inspection import Inventories, Replays, parse_inventories, parse_replays
+from executor.inspection.reports import Inventories, Replays, parse_inventories, parse_replays
 from executor.job.plan import LaunchPlan
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from executor.errors import RequestError
+from executor.inspection.decision import decide_again
 from executor.job import prepare as prepare_module
 from executor.job.plan import plan_launch
 from executor.job.spec import JobSpec
 from executor.transfer.inputs import copy_input
-from executor.verdict import decide_again
 from images.lock import load_lock
 from policy.load import load_policy
 from tests.integration.conftest import Host, run_here

@@ -12,7 +12,7 @@ from executor import __version__
 from executor.cli.policy.reading import print_result
 from executor.errors import RequestError
 from executor.exits import Exit
-from executor.verdict import decide_again, sarif
+from executor.inspection.decision import decide_again, sarif
 from signing.encoding import canonical_json, sha256_hex
 
 SCHEMA = "executor.policy-replay/v1"

@@ -1,0 +1,1 @@
+"""What inspections report, and the decision on it."""
