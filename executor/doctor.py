@@ -15,6 +15,7 @@ from executor.exits import Exit
 from executor.job.admission import admit, check_engine
 from executor.readiness import check_room, check_state, check_writable, free_bytes
 from executor.recovery.sweep import recover
+from executor.release.signer import open_host_signer
 from executor.sandbox.cgroup import can_limit_tcp_memory
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
@@ -25,7 +26,6 @@ from executor.stages import Context
 from executor.state.home import Home, open_home
 from executor.state.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.state.runs import Runs
-from executor.trust import open_host_signer
 from images.errors import ImageError
 from images.lock import known_images, load_lock
 from policy.errors import PolicyError

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from executor import __version__, gate
+from executor import __version__
 from executor.canonical import digest_of
 from executor.errors import Cancelled, HostError
 from executor.events import Events
@@ -28,9 +28,12 @@ from executor.limits import limits_wire
 from executor.metrics import take_metrics
 from executor.provenance import manifest_details, slsa_provenance
 from executor.readiness import check_inputs, check_limits, check_room, check_writable
-from executor.record import write_record, write_unsigned
 from executor.recovery.sweep import is_release, recover, settle
-from executor.release import ReleaseContent, check_name, check_target, release, staging_path, withdraw
+from executor.release import gate
+from executor.release.publish import ReleaseContent, check_name, check_target, release, staging_path, withdraw
+from executor.release.record import write_record, write_unsigned
+from executor.release.signer import open_host_signer
+from executor.release.statements import chain_of
 from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
@@ -38,10 +41,8 @@ from executor.sandbox.session import RunResult
 from executor.stages import Context, Inspected, Stages
 from executor.state.owner import claim_run_folder, discard_run_folder, note_staging, this_process
 from executor.state.runs import Runs
-from executor.statements import chain_of
 from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact
-from executor.trust import open_host_signer
 from executor.workspace import keep_inputs, lay_out
 from signing.choice import mode_of
 from signing.errors import SigningError

@@ -7,9 +7,9 @@ from typing import Any
 from executor import __version__
 from executor.inspection.reports import Inventories, Replays
 from executor.job.plan import LaunchPlan
+from executor.release.statements import Chain, parents, stamp
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.session import RunResult
-from executor.statements import Chain, parents, stamp
 
 BUILD_TYPE = "urn:sealed-executor:job:v1"
 

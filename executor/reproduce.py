@@ -20,14 +20,14 @@ from executor.events import Events
 from executor.job.admission import admit
 from executor.job.prepare import check_signer
 from executor.recovery.sweep import recover
+from executor.release.signer import open_host_signer
+from executor.release.statements import stamp
 from executor.replan import Replanned, find_inputs, replan
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.stages import Context, Stages
 from executor.state.owner import claim_run_folder, discard_run_folder
-from executor.statements import stamp
 from executor.transfer.inputs import CodeTree, load_code, read_code
 from executor.transfer.quarantine import Artifact
-from executor.trust import open_host_signer
 from executor.workspace import lay_out
 from policy.decision import denies
 from signing.chain import reference

@@ -105,8 +105,8 @@ def _signer(args: argparse.Namespace, named: dict[str, Any]) -> Expectations:
         return expected_signer(load_trust_root(args.trust_root), **who)
     if who:
         raise ValueError("--identity and --issuer need --trust-root: whose word counts on them?")
+    from executor.release.signer import own_expectations
     from executor.state.home import open_home  # not needed where a trust root is named
-    from executor.trust import own_expectations
 
     return own_expectations(open_home())
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from executor.errors import HostError
-from executor.record import is_recorded, write_record
-from executor.release import staging_path
+from executor.release.publish import staging_path
+from executor.release.record import is_recorded, write_record
+from executor.release.signer import open_host_signer
 from executor.sandbox.engine import Engine
 from executor.state.home import Home
 from executor.state.owner import sweep, this_process
 from executor.state.runs import Runs, StoredRun
-from executor.trust import open_host_signer
 from signing.errors import SigningError
 from signing.files import make_folder, remove_folder
 from signing.manifest import MANIFEST, RECORD

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from executor.cli.trust.export import client_config
-from executor.gate import approve
-from executor.release import release
+from executor.release.gate import approve
+from executor.release.publish import release
 from executor.transfer.quarantine import Artifact
 from policy.decision import Decision
 from signing.domain import TRUSTED_ROOT

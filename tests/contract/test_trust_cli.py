@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from executor.record import write_record
+from executor.release.record import write_record
 from executor.state.home import Home
 from signing.local import open_or_create
 from signing.modes import choose_key, open_signer

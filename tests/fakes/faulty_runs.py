@@ -22,9 +22,9 @@ from executor.errors import ExecutorError
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import prepare
 from executor.recovery.sweep import recover
+from executor.release.signer import own_expectations
 from executor.state.home import Home
 from executor.state.runs import Runs
-from executor.trust import own_expectations
 from signing.errors import SigningError
 from signing.verify import verify_release
 from tests.fakes.engine import FakeEngine

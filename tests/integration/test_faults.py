@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from executor.errors import ExecutorError
+from executor.release.signer import own_expectations
 from executor.state.home import Home
-from executor.trust import own_expectations
 from signing.errors import SigningError
 from signing.verify import verify_release
 from tests.fakes.clock import until

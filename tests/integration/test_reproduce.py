@@ -15,8 +15,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from executor.release.signer import open_host_signer
 from executor.state.home import open_home
-from executor.trust import open_host_signer
 from signing.bundle import parse_bundle
 from signing.verify import verify_release
 from tests.integration.conftest import Finished, Host, containers

@@ -7,8 +7,8 @@ from typing import TextIO
 from executor import __version__
 from executor.cli.image.remote import open_registry
 from executor.cli.image.workshop import image_wire, open_workshop, print_result, say
+from executor.release.signer import open_host_signer
 from executor.state.home import Home, open_home
-from executor.trust import open_host_signer
 from images.lock import ImageLock, read_lock
 from images.provenance import image_provenance
 from images.publish import LOCK_TYPE, Document, push_image

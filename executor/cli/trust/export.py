@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 from executor.cli.printing import say
 from executor.errors import HostError, RequestError
+from executor.release.signer import own_expectations
 from executor.state.home import open_home
-from executor.trust import own_expectations
 from signing.choice import PUBLIC_KEY, TRUST_CONFIG, is_chosen, mode_of
 from signing.domain import TRUST_DOCUMENT, TRUSTED_ROOT
 from signing.evidence import Expectations

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from executor.errors import RequestError
+from executor.release.signer import require_local
 from executor.state.home import open_home
-from executor.trust import require_local
 from signing.local import open_existing
 
 SCHEMA = "executor.trust-log/v1"

@@ -7,8 +7,8 @@ from typing import TextIO
 
 from executor.cli.printing import say
 from executor.cli.trust.show import describe, write
+from executor.release.signer import require_local
 from executor.state.home import Home, open_home
-from executor.trust import require_local
 from signing.keys import passphrase_from_environment
 from signing.local import LocalTrustDomain, open_or_create
 

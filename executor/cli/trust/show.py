@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from executor.errors import RequestError
+from executor.release.signer import own_expectations, require_local
 from executor.state.home import Home, open_home
 from executor.text import printable
-from executor.trust import own_expectations, require_local
 from signing.choice import is_chosen, mode_of
 from signing.encoding import encode_base64, parse_json
 from signing.errors import TrustDomainError, VerificationError

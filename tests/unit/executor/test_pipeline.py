@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from executor import pipeline, readiness
-from executor import release as release_module
 from executor.cli.progress import describe
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError, UnsupportedError
 from executor.events import Events, Subscriber
@@ -18,11 +17,12 @@ from executor.job import prepare as prepare_module
 from executor.job.prepare import prepare
 from executor.pipeline import Run
 from executor.recovery.sweep import settle
+from executor.release import publish as release_module
+from executor.release.signer import open_host_signer
 from executor.report import failure_wire, render_error
 from executor.stages import Context
 from executor.state.home import Home
 from executor.state.runs import Runs
-from executor.trust import open_host_signer
 from policy.load import load_policy, make_policy
 from policy.model import Waiver
 from signing.bundle import Bundle, parse_bundle
@@ -328,7 +328,7 @@ def test_a_full_disk_is_the_hosts_fault_and_recorded(world: World, monkeypatch: 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("executor.release.create", full)
+    monkeypatch.setattr("executor.release.publish.create", full)
     with pytest.raises(HostError, match="No space left") as failed:
         world.run(job, inventory(), replay())
     assert world.record()["exit_code"] == 30

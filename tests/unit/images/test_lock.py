@@ -136,7 +136,7 @@ def test_a_lock_survives_a_round_trip() -> None:
         changed(lambda d: d["inputs"][0].update(why=[])),
         changed(lambda d: d["inputs"][0].update(url="there")),
         changed(lambda d: d["inputs"][-1].update(name="tools/../../etc/passwd")),
-        changed(lambda d: d["inputs"][-1].update(name="executor/gate.py")),
+        changed(lambda d: d["inputs"][-1].update(name="executor/release/gate.py")),
         changed(lambda d: d["inputs"].append(d["inputs"][0])),
         changed(lambda d: d["indexes"][0].update(signers=[])),
         changed(lambda d: d["expect"].update(image_id="cpu:latest")),

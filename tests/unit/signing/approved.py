@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from executor.gate import Approved, approve
+from executor.release.gate import Approved, approve
 from executor.transfer.quarantine import Artifact
 from policy.decision import Decision
 

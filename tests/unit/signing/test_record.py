@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executor.record import write_record
+from executor.release.record import write_record
 from signing.bundle import parse_bundle
 from signing.encoding import canonical_json, sha256_hex
 from signing.errors import VerificationError

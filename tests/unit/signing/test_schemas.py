@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from executor.record import write_record
-from executor.statements import chain_of
+from executor.release.record import write_record
+from executor.release.statements import chain_of
 from signing.bundle import parse_bundle
 from signing.domain import TRUST_DOCUMENT
 from signing.local import LocalTrustDomain

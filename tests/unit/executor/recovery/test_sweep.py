@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from executor import pipeline as pipeline_module
-from executor import release as release_module
 from executor.errors import Cancelled, HostError, RequestError
 from executor.recovery.sweep import recover
+from executor.release import publish as release_module
 from executor.state import owner as owner_module
 from executor.state.runs import Runs
 from tests.fakes.engine import Worker

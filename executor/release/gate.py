@@ -31,7 +31,7 @@ class Approved:
 
     def __init__(self, key: object, artifacts: tuple[Artifact, ...], decision: Decision) -> None:
         if key is not _KEY:
-            raise TypeError("only executor.gate.approve makes an Approved")
+            raise TypeError("only executor.release.gate.approve makes an Approved")
         self.artifacts = artifacts
         self.decision = decision
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from executor.errors import HostError, RequestError, UnsupportedError, host_error
-from executor.gate import Approved
+from executor.release.gate import Approved
+from executor.release.statements import Chain, parents, summary
 from executor.state.home import Home
-from executor.statements import Chain, parents, summary
 from executor.transfer.quarantine import Artifact
 from signing.bundle import MEDIA_TYPE
 from signing.chain import PREDICATE_OF

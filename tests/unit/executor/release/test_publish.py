@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from executor import release as release_module
 from executor.errors import HostError
+from executor.release import publish as release_module
 from signing.layout import for_each
 from signing.local import LocalTrustDomain
 from signing.verify import verify_release

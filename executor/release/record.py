@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from executor.statements import chain_of
+from executor.release.statements import chain_of
 from signing.chain import parent
 from signing.encoding import canonical_json, sha256_hex
 from signing.files import make_folder, write_whole

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.gate import Approved, DeniedError, approve
+from executor.release.gate import Approved, DeniedError, approve
 from executor.transfer.quarantine import Artifact
 from policy.decision import Decision, Finding
 

@@ -1,0 +1,1 @@
+"""From approved bytes to a release: gate, statements, record, signer, publication."""
