@@ -13,16 +13,16 @@ from executor.battery.run import plan_attempt, run_battery
 from executor.errors import ExecutorError, HostError, host_error
 from executor.exits import Exit
 from executor.job.admission import admit, check_engine
-from executor.readiness import check_room, check_state, check_writable, free_bytes
 from executor.recovery.sweep import recover
 from executor.release.signer import open_host_signer
+from executor.run.containers import Context
+from executor.run.readiness import check_room, check_state, check_writable, free_bytes
 from executor.sandbox.cgroup import can_limit_tcp_memory
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
 from executor.sandbox.engine_images import find_image
 from executor.sandbox.slot import make_folders, open_slot
 from executor.sandbox.users import check_range, configured
-from executor.stages import Context
 from executor.state.home import Home, open_home
 from executor.state.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.state.runs import Runs

@@ -23,12 +23,12 @@ from executor.recovery.sweep import recover
 from executor.release.signer import open_host_signer
 from executor.release.statements import stamp
 from executor.replan import Replanned, find_inputs, replan
+from executor.run.containers import Context, Stages
+from executor.run.workspace import lay_out
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.stages import Context, Stages
 from executor.state.owner import claim_run_folder, discard_run_folder
 from executor.transfer.inputs import CodeTree, load_code, read_code
 from executor.transfer.quarantine import Artifact
-from executor.workspace import lay_out
 from policy.decision import denies
 from signing.chain import reference
 from signing.encoding import sha256_hex

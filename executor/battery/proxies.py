@@ -9,8 +9,8 @@ from executor.egress.network import reaches
 from executor.egress.proxy import Proxy
 from executor.errors import HostError
 from executor.job.plan import EgressPlan
+from executor.run.containers import Context
 from executor.sandbox.config import ContainerRequest
-from executor.stages import Context
 from executor.state.owner import claim_run_folder, discard_run_folder, labels_for
 
 _SECONDS = 300.0

@@ -11,9 +11,9 @@ from executor.events import Events
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
+from executor.run.containers import Context, Stages
 from executor.sandbox.outcome import OutcomeKind
 from executor.sandbox.session import RunResult
-from executor.stages import Context, Stages
 from executor.state.owner import claim_run_folder, discard_run_folder
 from signing.files import create, make_folder
 

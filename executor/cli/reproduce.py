@@ -14,11 +14,11 @@ from executor.cli.run import cancel_on_signals, connect_engine
 from executor.errors import RequestError
 from executor.events import Events
 from executor.exits import Exit
-from executor.pipeline import new_run_id
 from executor.pool.client import PoolClient
 from executor.recovery.reaper import Reaper
 from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
-from executor.stages import Context
+from executor.run.containers import Context
+from executor.run.journey import new_run_id
 from executor.state.home import open_home
 from executor.text import printable
 from signing.expect import verify_by_policy

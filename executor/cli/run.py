@@ -17,12 +17,12 @@ from executor.cli.progress import people
 from executor.errors import Cancelled, HostError, RequestError
 from executor.events import Events, Subscriber, json_lines
 from executor.job.prepare import prepare
-from executor.pipeline import Run, new_run_id
 from executor.pool.client import PoolClient
 from executor.recovery.reaper import Reaper
 from executor.report import failure_wire
+from executor.run.containers import Context
+from executor.run.journey import Run, new_run_id
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import open_home
 from executor.state.runs import check_key
 

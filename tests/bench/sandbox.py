@@ -20,10 +20,10 @@ from executor.job.prepare import Prepared, prepare
 from executor.pool.client import PoolClient, ask
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings, starts_max
+from executor.run.containers import Context, Stages
 from executor.sandbox.cgroup import find_usage_files, read_cpu_seconds, read_process_1_seconds
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.engine import OwnedContainer
-from executor.stages import Context, Stages
 from executor.state.home import Home
 from executor.state.owner import LABEL_RUN, claim_run_folder, home_label, parse_owner
 

@@ -13,11 +13,11 @@ import pytest
 
 from executor.battery.attempts import ATTEMPTS, Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
+from executor.run.containers import Context
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.outcome import OutcomeKind
-from executor.stages import Context
 from executor.state.home import Home
 from tests.escape.weakenings import WEAKENINGS, Weakening, weakening_for
 

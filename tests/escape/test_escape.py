@@ -17,12 +17,12 @@ from executor.battery.run import plan_attempt, run_attempt
 from executor.errors import HostError, RequestError
 from executor.events import Events
 from executor.job.prepare import prepare
-from executor.pipeline import Run
+from executor.run.containers import Context
+from executor.run.journey import Run
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox import session as session_module
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import Home
 from executor.transfer import inputs as inputs_module
 from tests.escape.weakenings import host_network

@@ -9,8 +9,8 @@ import pytest
 
 from executor.battery.attempts import Attempt
 from executor.battery.run import plan_attempt, run_attempt
+from executor.run.containers import Context
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import Home
 
 pytestmark = pytest.mark.engine

@@ -11,10 +11,10 @@ from executor.battery.attempts import Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
 from executor.errors import ImageMismatchError
 from executor.job.admission import check_image
+from executor.run.containers import Context
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import Home
 from tests.integration.conftest import raw_engine
 

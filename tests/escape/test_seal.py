@@ -8,11 +8,11 @@ import pytest
 
 from executor.battery.attempts import Attempt
 from executor.battery.run import plan_attempt, run_attempt
+from executor.run.containers import Context
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.users import DEFAULT
-from executor.stages import Context
 from executor.state.home import Home
 from tests.escape.weakenings import unfiltered_body
 

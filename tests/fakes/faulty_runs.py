@@ -29,7 +29,7 @@ from signing.errors import SigningError
 from signing.verify import verify_release
 from tests.fakes.engine import FakeEngine
 from tests.fakes.faults import KINDS, number_of, seeded
-from tests.unit.executor.test_pipeline import inventory, job, replay
+from tests.unit.executor.run.test_journey import inventory, job, replay
 
 HANGS_SECONDS = 120
 HUNG = 124

@@ -16,9 +16,9 @@ import pytest
 
 from executor.events import Events
 from executor.job.prepare import prepare
-from executor.pipeline import Run, new_run_id
+from executor.run.containers import Context
+from executor.run.journey import Run, new_run_id
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import Home, open_home
 from executor.state.owner import home_label
 from tests.conftest import MADE_WITH

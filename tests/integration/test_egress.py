@@ -26,8 +26,8 @@ from executor.job.prepare import prepare
 from executor.pool.client import PoolClient
 from executor.pool.stock import PoolClass
 from executor.pool.supervisor import Pool, PoolSettings
+from executor.run.containers import Context
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import open_home
 from images.lock import load_lock
 from policy.load import FOLDER, load_policy

@@ -26,9 +26,9 @@ from executor.errors import HostError
 from executor.job import prepare as prepare_module
 from executor.job.admission import admit
 from executor.job.plan import EgressPlan
+from executor.run.containers import Context
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context
 from executor.state.home import open_home
 from executor.state.owner import home_label, labels_for, sweep
 from policy.load import FOLDER, load_policy

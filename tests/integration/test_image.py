@@ -8,10 +8,10 @@ import pytest
 from executor.errors import ImageMismatchError
 from executor.events import Events
 from executor.job.prepare import prepare
-from executor.pipeline import Run
+from executor.run.containers import Context
+from executor.run.journey import Run
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.users import DEFAULT
-from executor.stages import Context
 from executor.state.home import Home
 from images.lock import load_lock
 from tests.integration.conftest import Host

@@ -16,9 +16,9 @@ import pytest
 
 from executor.battery.attempts import ATTEMPTS, Attempt
 from executor.battery.run import judge, plan_attempt, run_attempt
+from executor.run.containers import Context
 from executor.sandbox.docker import DockerEngine
 from executor.sandbox.session import RunResult
-from executor.stages import Context
 from executor.state.home import Home
 from tests.integration.conftest import Host, containers, disk_bytes, raw_engine
 

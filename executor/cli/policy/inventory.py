@@ -16,10 +16,10 @@ from executor.exits import Exit
 from executor.job.admission import admit
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
-from executor.pipeline import new_run_id
 from executor.recovery.sweep import recover
+from executor.run.containers import Context, Stages
+from executor.run.journey import new_run_id
 from executor.sandbox.docker import DockerEngine
-from executor.stages import Context, Stages
 from executor.state.home import open_home
 from executor.state.owner import claim_run_folder, discard_run_folder
 from executor.transfer.quarantine import Artifact

@@ -11,14 +11,14 @@ import pytest
 from executor.errors import HostError, RequestError
 from executor.events import Events
 from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
-from executor.stages import Context
+from executor.run.containers import Context
 from signing.bundle import parse_bundle
 from signing.errors import VerificationError
 from signing.reproduction import Quorum
 from signing.value import replaced
 from signing.verify import NO_DEMANDS, verify_release
 from tests.fakes.engine import FakeEngine, Script, Worker
-from tests.unit.executor.test_pipeline import World, inventory, job, replay
+from tests.unit.executor.run.test_journey import World, inventory, job, replay
 
 
 def job_with(model: bytes) -> Script:

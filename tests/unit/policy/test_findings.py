@@ -12,7 +12,11 @@ from policy.findings import FindingTexts, load_findings
 from policy.load import load_policy, read_file
 
 ROOT = Path(__file__).parents[3]
-SOURCES = [*(ROOT / "images/worker/inventory").glob("*.py"), ROOT / "policy/decision.py", ROOT / "executor/stages.py"]
+SOURCES = [
+    *(ROOT / "images/worker/inventory").glob("*.py"),
+    ROOT / "policy/decision.py",
+    ROOT / "executor/run/containers.py",
+]
 FORMATS = ("ONNX", "TORCHSCRIPT", "PT2", "CHECKPOINT", "PICKLE")  # those whose inventory names operators
 MADE_UP = {f"{name}-DEFAULT-DENY" for name in FORMATS} | {"ONNX-OPSET-RANGE", "ONNX-IR-RANGE"}  # put together there
 HEAD = "schema = 'executor.policy-findings/v1'\n"

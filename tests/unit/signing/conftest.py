@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from executor.canonical import digest_of
-from executor.provenance import BUILD_TYPE
 from executor.release.gate import Approved
 from executor.release.publish import ReleaseContent, release
 from executor.release.statements import chain_of, parents, stamp
+from executor.run.provenance import BUILD_TYPE
 from signing.evidence import Expectations
 from signing.local import LocalTrustDomain, open_or_create
 from signing.signer import Signer

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from executor import pipeline as pipeline_module
 from executor.errors import Cancelled, HostError, RequestError
 from executor.recovery.sweep import recover
 from executor.release import publish as release_module
+from executor.run import journey as pipeline_module
 from executor.state import owner as owner_module
 from executor.state.runs import Runs
 from tests.fakes.engine import Worker
-from tests.unit.executor.test_pipeline import World, inventory, job, replay, world
+from tests.unit.executor.run.test_journey import World, inventory, job, replay, world
 
 __all__ = ["world"]
 
@@ -131,7 +131,7 @@ def test_a_second_run_with_the_same_key_returns_the_first_result_and_starts_noth
 
 
 def test_a_denial_is_a_result_too(world: World) -> None:
-    from tests.unit.executor.test_pipeline import EVIL_OPERATOR
+    from tests.unit.executor.run.test_journey import EVIL_OPERATOR
 
     first = world.run(job, inventory(EVIL_OPERATOR), key="k")
     assert first["status"] == "denied"
@@ -176,7 +176,7 @@ def test_what_a_living_executor_runs_is_left_alone(world: World) -> None:
 def test_a_run_that_died_between_its_record_and_its_end_is_what_its_record_says(
     world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
-    from tests.unit.executor.test_pipeline import EVIL_OPERATOR
+    from tests.unit.executor.run.test_journey import EVIL_OPERATOR
 
     with monkeypatch.context() as patch:
         patch.setattr(Runs, "end", lambda *_, **__: None)

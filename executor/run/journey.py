@@ -24,10 +24,6 @@ from executor.exits import Exit
 from executor.inspection.decision import decision_wire
 from executor.job.admission import Admitted, admit
 from executor.job.prepare import Prepared
-from executor.limits import limits_wire
-from executor.metrics import take_metrics
-from executor.provenance import manifest_details, slsa_provenance
-from executor.readiness import check_inputs, check_limits, check_room, check_writable
 from executor.recovery.sweep import is_release, recover, settle
 from executor.release import gate
 from executor.release.publish import ReleaseContent, check_name, check_target, release, staging_path, withdraw
@@ -35,15 +31,19 @@ from executor.release.record import write_record, write_unsigned
 from executor.release.signer import open_host_signer
 from executor.release.statements import chain_of
 from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
+from executor.run.containers import Context, Inspected, Stages
+from executor.run.metrics import take_metrics
+from executor.run.provenance import manifest_details, slsa_provenance
+from executor.run.readiness import check_inputs, check_limits, check_room, check_writable
+from executor.run.usage import limits_wire
+from executor.run.workspace import keep_inputs, lay_out
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.session import RunResult
-from executor.stages import Context, Inspected, Stages
 from executor.state.owner import claim_run_folder, discard_run_folder, note_staging, this_process
 from executor.state.runs import Runs
 from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact
-from executor.workspace import keep_inputs, lay_out
 from signing.choice import mode_of
 from signing.errors import SigningError
 from signing.files import make_folder

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from executor.metrics import take_metrics
+from executor.run.metrics import take_metrics
 
 
 @pytest.mark.parametrize(("claimed", "kept"), [(256, 256), (257, 0)])

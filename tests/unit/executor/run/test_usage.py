@@ -1,7 +1,7 @@
 """What a run says of its limits: each of the job file's, with what was asked, allowed and used."""
 
 from executor.job.spec import Limits
-from executor.limits import limits_wire
+from executor.run.usage import limits_wire
 from executor.sandbox.cgroup import Usage
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.session import RunResult

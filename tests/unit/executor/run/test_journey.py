@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from executor import pipeline, readiness
 from executor.cli.progress import describe
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError, UnsupportedError
 from executor.events import Events, Subscriber
 from executor.job import prepare as prepare_module
 from executor.job.prepare import prepare
-from executor.pipeline import Run
 from executor.recovery.sweep import settle
 from executor.release import publish as release_module
 from executor.release.signer import open_host_signer
 from executor.report import failure_wire, render_error
-from executor.stages import Context
+from executor.run import journey as pipeline
+from executor.run import readiness
+from executor.run.containers import Context
+from executor.run.journey import Run
 from executor.state.home import Home
 from executor.state.runs import Runs
 from policy.load import load_policy, make_policy
@@ -381,7 +382,7 @@ def test_a_fault_of_ours_leaves_its_record_as_well(world: World, monkeypatch: py
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("executor.stages.decide", fail)
+    monkeypatch.setattr("executor.run.containers.decide", fail)
     with pytest.raises(KeyError) as failed:
         world.run(job, inventory(), replay())
     assert world.nothing_left()
@@ -441,7 +442,7 @@ def test_a_run_of_a_host_that_lacks_memory_says_so(world: World, monkeypatch: py
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("executor.stages.decide", fail)
+    monkeypatch.setattr("executor.run.containers.decide", fail)
     with pytest.raises(HostError, match="memory"):
         world.run(job, inventory(), replay())
     assert world.record()["exit_code"] in (30, 31)

@@ -1,0 +1,1 @@
+"""One run: the journey from a prepared job to a release, and the containers on its way."""
