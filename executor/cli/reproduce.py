@@ -16,7 +16,7 @@ from executor.events import Events
 from executor.exits import Exit
 from executor.pool.client import PoolClient
 from executor.recovery.reaper import Reaper
-from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
+from executor.reproduction.reproduce import Reproduction, Wanted, plan_again, reproduce
 from executor.run.containers import Context
 from executor.run.journey import new_run_id
 from executor.state.home import open_home

@@ -38,7 +38,7 @@ MODULES = {
     "signing/merkle.py": [f"{SIGNING}/test_merkle.py", f"{SIGNING}/test_log.py"],
     "signing/note.py": [f"{SIGNING}/test_log.py", *CERTIFIED],
     "signing/record.py": [f"{SIGNING}/test_record.py", f"{SIGNING}/test_wrong_types.py"],
-    "signing/reproduction.py": [*RELEASES, "tests/unit/executor/test_reproducing.py"],
+    "signing/reproduction.py": [*RELEASES, "tests/unit/executor/reproduction/test_reproduce.py"],
     "signing/statement.py": [f"{SIGNING}/test_manifest.py", *RELEASES],
     "signing/trust.py": CERTIFIED,
     "signing/verify.py": [*RELEASES, f"{SIGNING}/test_rotation.py"],

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from executor.comparison import PairReport, TensorDifference, judge, overall, parse_reports
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
 from executor.exits import Exit
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
-from executor.replan import find_inputs, replan
 from executor.report import status_of
-from executor.reproduce import NotReproducedError, _run, plan_again
+from executor.reproduction.comparison import PairReport, TensorDifference, judge, overall, parse_reports
+from executor.reproduction.replan import find_inputs, replan
+from executor.reproduction.reproduce import NotReproducedError, _run, plan_again
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.transfer.inputs import keep_code, load_code, read_code
 from signing.verify import verify_release
@@ -117,7 +117,7 @@ def test_inputs_are_found_by_what_they_are(tmp_path: Path, monkeypatch: pytest.M
 
     assert find(folder) == {"a": kept, "b": folder / "whatever"}
     with monkeypatch.context() as patch:
-        patch.setattr("executor.replan._sha256", unreadable)
+        patch.setattr("executor.reproduction.replan._sha256", unreadable)
         with pytest.raises(RequestError, match="input 'b' is not at hand"):
             find(folder)
     with pytest.raises(RequestError, match="input 'b' is not at hand"):

@@ -10,7 +10,7 @@ import pytest
 
 from executor.errors import HostError, RequestError
 from executor.events import Events
-from executor.reproduce import Reproduction, Wanted, plan_again, reproduce
+from executor.reproduction.reproduce import Reproduction, Wanted, plan_again, reproduce
 from executor.run.containers import Context
 from signing.bundle import parse_bundle
 from signing.errors import VerificationError

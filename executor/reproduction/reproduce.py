@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from executor import __version__
-from executor.comparison import ArtifactComparison, judge, overall, parse_reports
 from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
 from executor.job.admission import admit
@@ -22,7 +21,8 @@ from executor.job.prepare import check_signer
 from executor.recovery.sweep import recover
 from executor.release.signer import open_host_signer
 from executor.release.statements import stamp
-from executor.replan import Replanned, find_inputs, replan
+from executor.reproduction.comparison import ArtifactComparison, judge, overall, parse_reports
+from executor.reproduction.replan import Replanned, find_inputs, replan
 from executor.run.containers import Context, Stages
 from executor.run.workspace import lay_out
 from executor.sandbox.outcome import Outcome, OutcomeKind

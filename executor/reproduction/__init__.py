@@ -1,0 +1,1 @@
+"""A release's plan run again, compared with the release."""
