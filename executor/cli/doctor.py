@@ -6,7 +6,7 @@ import sys
 from typing import TextIO
 
 from executor.cli.printing import say
-from executor.doctor import PROFILE, examine
+from executor.doctor.checks import PROFILE, examine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

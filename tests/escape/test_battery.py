@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from executor.battery.attempts import ATTEMPTS, Attempt
-from executor.battery.run import judge, plan_attempt, run_attempt
+from executor.doctor.attempts import ATTEMPTS, Attempt
+from executor.doctor.battery import judge, plan_attempt, run_attempt
 from executor.run.containers import Context
 from executor.sandbox import docker as docker_adapter
 from executor.sandbox.config import ContainerRequest, create_body

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from executor.battery import run as run_module
-from executor.battery.attempts import ATTEMPTS, Attempt
-from executor.doctor import examine
+from executor.doctor import battery as run_module
+from executor.doctor.attempts import ATTEMPTS, Attempt
+from executor.doctor.checks import examine
 from executor.exits import Exit
 
 pytestmark = pytest.mark.engine

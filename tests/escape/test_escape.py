@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from executor.battery.attempts import Attempt
-from executor.battery.run import plan_attempt, run_attempt
+from executor.doctor.attempts import Attempt
+from executor.doctor.battery import plan_attempt, run_attempt
 from executor.errors import HostError, RequestError
 from executor.events import Events
 from executor.job.prepare import prepare

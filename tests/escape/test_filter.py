@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from executor.battery.attempts import Attempt
-from executor.battery.run import plan_attempt, run_attempt
+from executor.doctor.attempts import Attempt
+from executor.doctor.battery import plan_attempt, run_attempt
 from executor.run.containers import Context
 from executor.sandbox.docker import DockerEngine
 from executor.state.home import Home

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from executor.battery.attempts import Attempt
-from executor.battery.run import judge, plan_attempt, run_attempt
+from executor.doctor.attempts import Attempt
+from executor.doctor.battery import judge, plan_attempt, run_attempt
 from executor.errors import ImageMismatchError
 from executor.job.admission import check_image
 from executor.run.containers import Context

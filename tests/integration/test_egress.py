@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from executor.battery.attempts import ATTEMPTS, Attempt
-from executor.battery.run import judge, plan_attempt, run_attempt
+from executor.doctor.attempts import ATTEMPTS, Attempt
+from executor.doctor.battery import judge, plan_attempt, run_attempt
 from executor.egress import proxy as proxy_module
 from executor.egress.proxy import Traffic
 from executor.egress.squid import configuration

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from executor import doctor as doctor_module
-from executor.battery.attempts import ATTEMPTS
-from executor.battery.proxies import try_proxies
-from executor.battery.run import plan_attempt
-from executor.doctor import examine
+from executor.doctor import checks as doctor_module
+from executor.doctor.attempts import ATTEMPTS
+from executor.doctor.battery import plan_attempt
+from executor.doctor.checks import examine
+from executor.doctor.proxies import try_proxies
 from executor.egress import network as network_module
 from executor.egress import proxy as proxy_module
 from executor.egress.destinations import Destination

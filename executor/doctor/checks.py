@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from executor.battery.attempts import ATTEMPTS
-from executor.battery.proxies import try_proxies
-from executor.battery.run import plan_attempt, run_battery
+from executor.doctor.attempts import ATTEMPTS
+from executor.doctor.battery import plan_attempt, run_battery
+from executor.doctor.proxies import try_proxies
 from executor.errors import ExecutorError, HostError, host_error
 from executor.exits import Exit
 from executor.job.admission import admit, check_engine

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from executor.battery.attempts import ATTEMPTS, Attempt
+from executor.doctor.attempts import ATTEMPTS, Attempt
 from executor.errors import ExecutorError
 from executor.events import Events
 from executor.job.plan import LaunchPlan

@@ -1,0 +1,1 @@
+"""What a run needs of this host, checked by doing it, and attempts to break out of the sandbox."""
