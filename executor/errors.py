@@ -9,7 +9,7 @@ ExecutorError
 ├── HostError            the host's or the engine's, worth a retry
 │   └── UnsupportedError the host or engine cannot do it; a retry will not help
 └── Cancelled            somebody asked to stop
-Errors of `policy`, `signing` and `images` have trees of their own; `executor.report` maps all of them to exit codes.
+Errors of `policy`, `signing` and `images` have trees of their own; `executor.status` maps all of them to exit codes.
 """
 
 import errno

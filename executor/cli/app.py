@@ -113,7 +113,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _known(error: BaseException) -> BaseException:
     """Return the HostError that stands for a system error, or the error itself."""
-    from executor.report import host_fault
+    from executor.status import host_fault
 
     return host_fault(error) or error
 
@@ -121,7 +121,7 @@ def _known(error: BaseException) -> BaseException:
 def _fail(error: BaseException) -> int:
     """Say what went wrong, and return the exit code for it."""
     from executor.exits import Exit  # what succeeds starts without them
-    from executor.report import render_error, status_of
+    from executor.status import render_error, status_of
 
     status = status_of(error)
     if status[1] is Exit.INTERNAL:
@@ -133,7 +133,7 @@ def _fail(error: BaseException) -> int:
 
 
 def _write_failure(error: BaseException, out: TextIO) -> None:
-    from executor.report import failure_wire
+    from executor.status import failure_wire
 
     out.write(json.dumps(failure_wire(error), indent=2) + "\n")
 

@@ -19,12 +19,12 @@ from executor.events import Events, Subscriber, json_lines
 from executor.job.prepare import prepare
 from executor.pool.client import PoolClient
 from executor.recovery.reaper import Reaper
-from executor.report import failure_wire
 from executor.run.containers import Context
 from executor.run.journey import Run, new_run_id
 from executor.sandbox.docker import DockerEngine
 from executor.state.home import open_home
 from executor.state.runs import check_key
+from executor.status import failure_wire
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

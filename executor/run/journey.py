@@ -30,7 +30,6 @@ from executor.release.publish import ReleaseContent, check_name, check_target, r
 from executor.release.record import write_record, write_unsigned
 from executor.release.signer import open_host_signer
 from executor.release.statements import chain_of
-from executor.report import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.run.containers import Context, Inspected, Stages
 from executor.run.metrics import take_metrics
 from executor.run.provenance import manifest_details, slsa_provenance
@@ -42,6 +41,7 @@ from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.session import RunResult
 from executor.state.owner import claim_run_folder, discard_run_folder, note_staging, this_process
 from executor.state.runs import Runs
+from executor.status import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.transfer.inputs import InputStore, keep_code, locate
 from executor.transfer.quarantine import Artifact
 from signing.choice import mode_of

@@ -12,11 +12,11 @@ from executor.errors import Cancelled, HostError, ImageMismatchError, RequestErr
 from executor.exits import Exit
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
-from executor.report import status_of
 from executor.reproduction.comparison import PairReport, TensorDifference, judge, overall, parse_reports
 from executor.reproduction.replan import find_inputs, replan
 from executor.reproduction.reproduce import NotReproducedError, _run, plan_again
 from executor.sandbox.outcome import Outcome, OutcomeKind
+from executor.status import status_of
 from executor.transfer.inputs import keep_code, load_code, read_code
 from signing.verify import verify_release
 from tests.unit.signing.conftest import Signed, domain, signed

@@ -17,13 +17,13 @@ from executor.job.prepare import prepare
 from executor.recovery.sweep import settle
 from executor.release import publish as release_module
 from executor.release.signer import open_host_signer
-from executor.report import failure_wire, render_error
 from executor.run import journey as pipeline
 from executor.run import readiness
 from executor.run.containers import Context
 from executor.run.journey import Run
 from executor.state.home import Home
 from executor.state.runs import Runs
+from executor.status import failure_wire, render_error
 from policy.load import load_policy, make_policy
 from policy.model import Waiver
 from signing.bundle import Bundle, parse_bundle

@@ -7,7 +7,7 @@ import pytest
 from executor import errors
 from executor.cli.progress import describe
 from executor.exits import Exit
-from executor.report import failure_wire, host_fault, render_error, status_of
+from executor.status import failure_wire, host_fault, render_error, status_of
 from executor.text import printable
 from images.errors import LockError
 from policy.errors import PolicyFileError
