@@ -12,7 +12,7 @@ from policy.load import load_policy, make_policy
 from signing.choice import TRUST_MODES
 from signing.modes import choose_key
 
-JOB = Path(__file__).parents[3] / "examples/karate-club.yaml"
+JOB = Path(__file__).parents[4] / "examples/karate-club.yaml"
 
 
 def test_the_standard_profile_lets_any_of_the_three_modes_sign(home: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.faults import build
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def run_all(folder: Path, *, count: int, first: int) -> None:
