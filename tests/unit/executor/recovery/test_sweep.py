@@ -12,7 +12,7 @@ import pytest
 from executor.errors import Cancelled, HostError, RequestError
 from executor.recovery.sweep import recover
 from executor.release import publish as release_module
-from executor.run import journey as pipeline_module
+from executor.run import journey as journey_module
 from executor.state import owner as owner_module
 from executor.state.runs import Runs
 from tests.fakes.engine import Worker
@@ -46,13 +46,13 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def die(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """Have the run die at a place in the pipeline, leaving behind what it had done by then."""
+    """Have the run die at a place in the journey, leaving behind what it had done by then."""
 
     def dying(*_: Any, **__: Any) -> None:
         raise Died
 
     monkeypatch.setattr(f"executor.{where}", dying)
-    for undone in ("pipeline.discard_run_folder", "pipeline.withdraw", "release.remove_folder"):
+    for undone in ("run.journey.discard_run_folder", "run.journey.withdraw", "release.publish.remove_folder"):
         monkeypatch.setattr(f"executor.{undone}", lambda *_, **__: None)
     monkeypatch.setattr(Runs, "end", lambda *_, **__: None)
 
@@ -61,7 +61,7 @@ def test_a_run_that_died_before_its_release_had_a_name_is_lost(
     world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        die(patch, "release._rename")
+        die(patch, "release.publish._rename")
         with pytest.raises(Died):
             world.run(job, inventory(), replay(), key="k")
     assert list(world.target.parent.glob(".*.partial")) != []
@@ -79,7 +79,7 @@ def test_a_run_that_died_once_its_release_had_a_name_has_released(
     world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        die(patch, "pipeline.write_record")
+        die(patch, "run.journey.write_record")
         with pytest.raises(Died):
             world.run(job, inventory(), replay(), key="k")
     assert world.target.exists()
@@ -97,7 +97,7 @@ def test_a_release_that_was_changed_meanwhile_does_not_stand(
     world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        die(patch, "pipeline.write_record")
+        die(patch, "run.journey.write_record")
         with pytest.raises(Died):
             world.run(job, inventory(), replay(), key="k")
     manifest = world.target / "manifest.json"
@@ -112,7 +112,7 @@ def test_a_record_that_was_cut_off_before_its_signature_is_written_anew(
     world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        die(patch, "pipeline.write_record")
+        die(patch, "run.journey.write_record")
         with pytest.raises(Died):
             world.run(job, inventory(), replay())
     (world.home.log / "run-1/record.json").write_text("{}")
@@ -204,7 +204,7 @@ def test_where_it_cannot_be_seen_whether_a_release_stands_the_run_waits(
     world: World, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        die(patch, "pipeline.write_record")
+        die(patch, "run.journey.write_record")
         with pytest.raises(Died):
             world.run(job, inventory(), replay(), key="k")
     away = world.target.parent.with_name("away")
@@ -231,11 +231,11 @@ def test_a_name_that_was_given_is_taken_back_where_the_run_is_interrupted(
         original(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline_module, "release", interrupted)
+    monkeypatch.setattr(journey_module, "release", interrupted)
     with pytest.raises(KeyboardInterrupt):
         world.run(job, inventory(), replay(), key="k")
     assert world.nothing_left()
-    monkeypatch.setattr(pipeline_module, "release", original)
+    monkeypatch.setattr(journey_module, "release", original)
     assert world.run(job, inventory(), replay(), key="k", run_id="run-2")["status"] == "released"
 
 

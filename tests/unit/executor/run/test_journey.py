@@ -17,7 +17,7 @@ from executor.job.prepare import prepare
 from executor.recovery.sweep import settle
 from executor.release import publish as release_module
 from executor.release.signer import open_host_signer
-from executor.run import journey as pipeline
+from executor.run import journey
 from executor.run import readiness
 from executor.run.containers import Context
 from executor.run.journey import Run
@@ -401,8 +401,8 @@ def test_a_release_that_can_be_neither_recorded_nor_taken_back_has_been_released
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "write_record", fail)
-        patch.setattr(pipeline, "withdraw", fail)
+        patch.setattr(journey, "write_record", fail)
+        patch.setattr(journey, "withdraw", fail)
         result = world.run(job, inventory(), replay())
     assert (result["status"], result["exit_code"], "record" in result) == ("released", 0, False)
     assert "record could not be written" in result["warnings"][-1]
@@ -433,7 +433,7 @@ def test_a_name_that_the_disk_may_not_hold_is_taken_back_or_stands(
             world.run(job, inventory(), replay())
         assert world.nothing_left()
     else:
-        monkeypatch.setattr(pipeline, "is_release", unreadable)
+        monkeypatch.setattr(journey, "is_release", unreadable)
         assert world.run(job, inventory(), replay())["exit_code"] == 0
         verify_release(world.target, world.signer().expectations())
 
