@@ -17,8 +17,7 @@ from executor.job.prepare import prepare
 from executor.recovery.sweep import settle
 from executor.release import publish as release_module
 from executor.release.signer import open_host_signer
-from executor.run import journey
-from executor.run import readiness
+from executor.run import journey, readiness
 from executor.run.containers import Context
 from executor.run.journey import Run
 from executor.state.home import Home
