@@ -19,7 +19,7 @@ from executor.egress.destinations import Destination
 from executor.egress.network import configured, confine, create_network
 from executor.egress.squid import CONFIG_PATH, HOSTS_PATH, configuration, hosts
 from executor.errors import Cancelled, HostError, JobError
-from executor.sandbox.config import EGRESS_SOCKET, ContainerRequest
+from executor.sandbox.config import EGRESS_SOCKET, ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
 from executor.sandbox.session import cpu_seconds_backstop
 from executor.sandbox.slot import Slot, end_quietly, listen, make_folders, open_slot
@@ -137,22 +137,7 @@ class Proxy:
         )
         addresses = [place.address for place in self._destinations]
         self._confined = confine(slot.pid, container=slot.container, addresses=addresses)
-        launch = {
-            "type": "launch",
-            "kind": "egress",
-            "params": {
-                "config": configuration(self._destinations),
-                "config_path": CONFIG_PATH,
-                "hosts": hosts(self._destinations),
-                "hosts_path": HOSTS_PATH,
-            },
-            "seed": 0,
-            "threads": config.threads,
-            "inputs": {},
-            "outputs": {},
-            "entry": None,
-            "cpu_seconds": cpu_seconds_backstop(config.cpus, self._wall_seconds),
-        }
+        launch = _launch(self._destinations, config, self._wall_seconds)
         wall = {"type": "launch", "wall_seconds_max": self._wall_seconds}
         try:
             for channel, message in ((b"S", wall), (b"C", launch)):
@@ -286,6 +271,26 @@ class Proxy:
             elif kind == "exit":
                 return True
         return False
+
+
+def _launch(destinations: Sequence[Destination], config: SandboxConfig, wall_seconds: float) -> dict[str, Any]:
+    """Return what the worker of the proxy's image is asked for."""
+    return {
+        "type": "launch",
+        "kind": "egress",
+        "params": {
+            "config": configuration(destinations),
+            "config_path": CONFIG_PATH,
+            "hosts": hosts(destinations),
+            "hosts_path": HOSTS_PATH,
+        },
+        "seed": 0,
+        "threads": config.threads,
+        "inputs": {},
+        "outputs": {},
+        "entry": None,
+        "cpu_seconds": cpu_seconds_backstop(config.cpus, wall_seconds),
+    }
 
 
 def parse_traffic(message: Mapping[str, Any]) -> Traffic:

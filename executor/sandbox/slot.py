@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchError, JobError, UnsupportedError
 from executor.sandbox.cgroup import limit_tcp_memory
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
-from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, Engine
+from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, ContainerState, Engine
 from executor.sandbox.sockets import address_in
 from executor.sandbox.users import LABEL_USER, UserLease, lease_user
 from executor.transfer.frames import FrameDecoder, Message, encode_message
@@ -162,11 +162,7 @@ def open_slot(
             undo.callback(_close_all, channels)
             seconds["create"], began = clock() - began, clock()
             engine.start(container)
-            state = engine.state(container)
-            if state.image_id != request.config.image_id:
-                raise ImageMismatchError(
-                    f"the engine made the container of {state.image_id}, asked was {request.config.image_id}"
-                )
+            state = _checked(engine.state(container), request)
             limit_tcp_memory(state.pid, container=container)
             prepare = {
                 "kind": kind,
@@ -210,6 +206,15 @@ def _create(engine: Engine, request: ContainerRequest, users: Path) -> tuple[Con
             except BaseException:
                 lease.end()  # by name: an answer that never came may have made it all the same
                 raise
+
+
+def _checked(state: ContainerState, request: ContainerRequest) -> ContainerState:
+    """Return the state of a container that was made of the image that was asked for."""
+    if state.image_id != request.config.image_id:
+        raise ImageMismatchError(
+            f"the engine made the container of {state.image_id}, asked was {request.config.image_id}"
+        )
+    return state
 
 
 def _is_shared(engine: Engine, container: str, user: str) -> bool:
