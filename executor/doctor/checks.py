@@ -167,7 +167,6 @@ def _sandbox_detail(engine: Engine, home: Home) -> str:
             request,
             users=home.users,
             kind="inventory",
-            threads=1,
             preload=False,
             lease_seconds=_PROBE_SECONDS,
             cancelled=lambda: False,

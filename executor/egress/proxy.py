@@ -21,6 +21,7 @@ from executor.egress.squid import CONFIG_PATH, HOSTS_PATH, configuration, hosts
 from executor.errors import Cancelled, HostError, JobError
 from executor.sandbox.config import EGRESS_SOCKET, ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
+from executor.sandbox.protocol import Channel, Launch, Procedure
 from executor.sandbox.session import cpu_seconds_backstop
 from executor.sandbox.slot import Slot, end_quietly, listen, make_folders, open_slot
 from executor.transfer.frames import FrameDecoder, Message, encode_message
@@ -130,7 +131,6 @@ class Proxy:
             self._request,
             users=self._users,
             kind="egress",
-            threads=config.threads,
             preload=False,
             lease_seconds=_UP_SECONDS_MAX,
             cancelled=self._cancelled,
@@ -138,9 +138,8 @@ class Proxy:
         addresses = [place.address for place in self._destinations]
         self._confined = confine(slot.pid, container=slot.container, addresses=addresses)
         launch = _launch(self._destinations, config, self._wall_seconds)
-        wall = {"type": "launch", "wall_seconds_max": self._wall_seconds}
         try:
-            for channel, message in ((b"S", wall), (b"C", launch)):
+            for channel, message in launch.to_wire():
                 slot.channels[channel].settimeout(_END_SECONDS_MAX)
                 slot.channels[channel].sendall(encode_message(message))
         except OSError as err:
@@ -168,7 +167,7 @@ class Proxy:
         assert self._slot is not None, "it has been started"
         try:
             with listen(folder, EGRESS_SOCKET) as server:
-                socket.send_fds(self._slot.channels[b"C"], [b"L"], [server.fileno()])
+                socket.send_fds(self._slot.channels[Channel.CONTROL], [b"L"], [server.fileno()])
         except OSError as err:
             raise HostError(f"the egress proxy could not be given the job's socket: {err}") from err
 
@@ -185,7 +184,7 @@ class Proxy:
         if slot is None:
             return self._traffic
         with contextlib.suppress(OSError):  # it may have gone already, and has said what it will
-            slot.channels[b"C"].sendall(b"E")
+            slot.channels[Channel.CONTROL].sendall(b"E")
         fault = ""
         if self._reader is not None:
             fault = self._wait_for_end(slot)
@@ -227,7 +226,7 @@ class Proxy:
     def _read(self) -> None:
         """Drain its channels until all of them have ended, or this side has had enough."""
         assert self._slot is not None, "it has been started"
-        decoders = {b"S": FrameDecoder(), b"C": FrameDecoder()}
+        decoders = {Channel.SUPERVISOR: FrameDecoder(), Channel.CONTROL: FrameDecoder()}
         try:
             with selectors.DefaultSelector() as selector:
                 for name, stream in self._slot.channels.items():
@@ -273,24 +272,21 @@ class Proxy:
         return False
 
 
-def _launch(destinations: Sequence[Destination], config: SandboxConfig, wall_seconds: float) -> dict[str, Any]:
+def _launch(destinations: Sequence[Destination], config: SandboxConfig, wall_seconds: float) -> Launch:
     """Return what the worker of the proxy's image is asked for."""
-    return {
-        "type": "launch",
-        "kind": "egress",
-        "params": {
-            "config": configuration(destinations),
-            "config_path": CONFIG_PATH,
-            "hosts": hosts(destinations),
-            "hosts_path": HOSTS_PATH,
-        },
-        "seed": 0,
-        "threads": config.threads,
-        "inputs": {},
-        "outputs": {},
-        "entry": None,
-        "cpu_seconds": cpu_seconds_backstop(config.cpus, wall_seconds),
+    params = {
+        "config": configuration(destinations),
+        "config_path": CONFIG_PATH,
+        "hosts": hosts(destinations),
+        "hosts_path": HOSTS_PATH,
     }
+    return Launch(
+        procedure=Procedure(kind="egress", params=params, inputs={}, outputs={}),
+        seed=0,
+        threads=config.threads,
+        cpu_seconds=cpu_seconds_backstop(config.cpus, wall_seconds),
+        wall_seconds=wall_seconds,
+    )
 
 
 def parse_traffic(message: Mapping[str, Any]) -> Traffic:

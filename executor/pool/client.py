@@ -11,7 +11,8 @@ from executor.errors import HostError
 from executor.pool.wire import SOCKET, connect, receive, send
 from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
-from executor.sandbox.slot import CHANNELS, OwnLease, Slot
+from executor.sandbox.protocol import Channel
+from executor.sandbox.slot import OwnLease, Slot
 from executor.state.home import Home
 from executor.state.owner import discard_run_folder, this_process
 
@@ -47,12 +48,12 @@ class PoolClient:
         try:
             owner = str(this_process(deadline=time.time() + self._wall_seconds))
             send(stream, {"op": "take", "kind": kind, "sandbox_sha256": config.digest, "owner": owner})
-            answer, descriptors = receive(stream, len(CHANNELS))
+            answer, descriptors = receive(stream, len(Channel))
         except (OSError, EOFError, ValueError):
             stream.close()
             return None
         streams = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        if answer.get("op") != "hit" or len(streams) != len(CHANNELS):
+        if answer.get("op") != "hit" or len(streams) != len(Channel):
             for channel in streams:
                 channel.close()
             self._misses.append(stream)
@@ -84,7 +85,7 @@ class PoolClient:
             host_config_sha256=str(answer["host_config_sha256"]),
             started=str(answer["started"]),
             warm=True,
-            channels=dict(zip(CHANNELS, streams, strict=True)),
+            channels=dict(zip(Channel, streams, strict=True)),
             lease=lease,
             seconds={"take": time.monotonic() - began},
         )

@@ -25,7 +25,8 @@ from executor.pool.stock import PoolClass, Shelf, Waiting, find_fault, record_re
 from executor.pool.wire import listen, peer, receive, send
 from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import Engine
-from executor.sandbox.slot import CHANNELS, Slot, make_folders, open_slot
+from executor.sandbox.protocol import Channel
+from executor.sandbox.slot import Slot, make_folders, open_slot
 from executor.state.home import Home
 from executor.state.owner import claim_run_folder, discard_run_folder, hand_over, labels_for, parse_owner
 
@@ -189,7 +190,7 @@ class Pool:
             removed = False
             try:
                 hand_over(slot.folder, owner)
-                send(stream, _offer(slot), [slot.channels[name].fileno() for name in CHANNELS])
+                send(stream, _offer(slot), [slot.channels[channel].fileno() for channel in Channel])
                 slot.shut()  # ours; the caller has its own now
                 self._wait_for_end(stream)
             finally:
@@ -330,7 +331,6 @@ class Pool:
                 request,
                 users=self._home.users,
                 kind=kind.kind,
-                threads=kind.config.threads,
                 preload=True,
                 lease_seconds=lease + _LEASE_MARGIN_SECONDS,
                 cancelled=self._stopping.is_set,

@@ -18,6 +18,7 @@ from executor.sandbox.config import ContainerRequest, SandboxConfig
 from executor.sandbox.engine import Engine
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import Outcome, OutcomeKind
+from executor.sandbox.protocol import Launch, Procedure
 from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
 from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, open_slot
 from executor.state.home import Home
@@ -116,13 +117,13 @@ class Stages:
             file_bytes_max=plan.output_file_bytes,
             files_max=plan.output_files,
         )
-        launch = {
-            "kind": plan.kind,
-            "params": dict(plan.params),
-            "inputs": {name: f"/in/{name}" for name in plan.inputs},
-            "entry": plan.code[1] if plan.code else None,
-            "outputs": {o.name: o.role for o in plan.outputs},
-        }
+        procedure = Procedure(
+            kind=plan.kind,
+            params=plan.params,
+            inputs={name: f"/in/{name}" for name in plan.inputs},
+            outputs={o.name: o.role for o in plan.outputs},
+            entry=plan.code[1] if plan.code else None,
+        )
         with ExitStack() as stack:
             proxy = self._start_proxy(stack) if plan.egress else None
             logs = {
@@ -141,7 +142,7 @@ class Stages:
                 "job",
                 plan.job,
                 {"in": folder / "in", "code": folder / "code"},
-                launch,
+                procedure,
                 quarantine=quarantine,
                 limits=SessionLimits(
                     wall_seconds=plan.wall_seconds, idle_seconds=plan.idle_seconds, log_bytes=plan.log_bytes
@@ -268,25 +269,17 @@ class Stages:
         self, kind: str, inputs: Mapping[str, str], folder: Path, params: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], float]:
         plan = self._plan
-        launch = {
-            "kind": kind,
-            "params": {
-                **params,
-                "plugins": {
-                    rule.name: {"path": f"/job/{rule.name}", "sha256": rule.sha256, "runtime": rule.runtime}
-                    for rule in plan.plugins.values()
-                },
-            },
-            "inputs": dict(inputs),
-            "entry": None,
-            "outputs": {},
+        plugins = {
+            rule.name: {"path": f"/job/{rule.name}", "sha256": rule.sha256, "runtime": rule.runtime}
+            for rule in plan.plugins.values()
         }
+        procedure = Procedure(kind=kind, params={**params, "plugins": plugins}, inputs=inputs, outputs={})
         self._events.emit("inspecting", stage=kind)
         result = self._session(
             kind,
             plan.inspection,
             {"in": folder, "code": self._folder / "plugins"},
-            launch,
+            procedure,
             quarantine=Quarantine(self._folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
             limits=SessionLimits(
                 wall_seconds=plan.inspection_wall_seconds,
@@ -330,7 +323,7 @@ class Stages:
         role: str,
         config: SandboxConfig,
         files: Mapping[str, Path],
-        launch: dict[str, Any],
+        procedure: Procedure,
         *,
         quarantine: Quarantine,
         limits: SessionLimits,
@@ -338,7 +331,7 @@ class Stages:
         proxy: Proxy | None = None,
     ) -> RunResult:
         config = replace(config, image_id=self._image_id)
-        slot = self._slot(role, launch["kind"], config, limits)
+        slot = self._slot(role, procedure.kind, config, limits)
         with ExitStack() as undo:
             undo.callback(end_quietly, slot.lease)
             undo.callback(slot.shut)
@@ -357,8 +350,14 @@ class Stages:
             listener=listener,
             cancelled=self._context.cancelled,
         )
-        cpu_seconds = cpu_seconds_backstop(config.cpus, limits.wall_seconds)
-        return session.run(launch | {"seed": self._plan.seed, "threads": config.threads, "cpu_seconds": cpu_seconds})
+        launch = Launch(
+            procedure=procedure,
+            seed=self._plan.seed,
+            threads=config.threads,
+            cpu_seconds=cpu_seconds_backstop(config.cpus, limits.wall_seconds),
+            wall_seconds=limits.wall_seconds,
+        )
+        return session.run(launch)
 
     def _slot(self, role: str, kind: str, config: SandboxConfig, limits: SessionLimits) -> Slot:
         """Take a container that waits already, or start one."""
@@ -378,7 +377,6 @@ class Stages:
             request,
             users=context.home.users,
             kind=kind,
-            threads=config.threads,
             preload=False,
             lease_seconds=_LAUNCH_SECONDS_MAX,
             cancelled=context.cancelled,

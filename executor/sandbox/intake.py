@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from executor.errors import JobError
+from executor.sandbox.protocol import Channel
 from executor.transfer.frames import Chunk, FrameDecoder, Message
 from executor.transfer.quarantine import LimitExceededError, Quarantine
 
@@ -14,7 +15,7 @@ _MESSAGE_BYTES_MAX = 16 << 20  # of one run: what a job says must not grow witho
 _LOG_PIECE_BYTES = 1 << 16  # a log event waits for this much, or for the next look
 PROGRESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ERROR_CHARACTERS_MAX = 2000
-_STREAMS = {b"O": "stdout", b"E": "stderr"}
+_STREAMS = {Channel.STDOUT: "stdout", Channel.STDERR: "stderr"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Intake:
         self._quarantine = quarantine
         self._listener = listener
         self._log_bytes_max = log_bytes_max
-        self._decoders = {b"S": FrameDecoder(), b"C": FrameDecoder()}
+        self._decoders = {Channel.SUPERVISOR: FrameDecoder(), Channel.CONTROL: FrameDecoder()}
         self._log_pieces = {name: bytearray() for name in _STREAMS.values()}
         self._messages = 0
         self.job_exit: tuple[int, int] | None = None
@@ -56,7 +57,7 @@ class Intake:
         self.tmp_peaks: tuple[int | None, int | None] = (None, None)
         self.frames = 0
 
-    def take(self, channel: bytes, data: bytes) -> None:
+    def take(self, channel: Channel, data: bytes) -> None:
         """Take the next bytes of a channel.
 
         Raises:
@@ -85,13 +86,13 @@ class Intake:
         if self.log_bytes > self._log_bytes_max:
             raise LimitExceededError(f"more than {self._log_bytes_max} bytes of output text", limit="log_bytes")
 
-    def _take_frames(self, channel: bytes, data: bytes) -> None:
+    def _take_frames(self, channel: Channel, data: bytes) -> None:
         for frame in self._decoders[channel].feed(data):
             if isinstance(frame, Chunk):
-                if channel != b"C":
+                if channel is not Channel.CONTROL:
                     raise JobError("output bytes on the supervisor's channel")
                 self._quarantine.write(frame.data)
-            elif channel == b"S":
+            elif channel is Channel.SUPERVISOR:
                 self._take_supervisor(frame)
             else:
                 self._take_control(frame)
@@ -107,7 +108,7 @@ class Intake:
 
     def _take_control(self, frame: Message) -> None:
         self._messages += 1
-        if self._messages > _MESSAGES_MAX or self._decoders[b"C"].json_bytes > _MESSAGE_BYTES_MAX:
+        if self._messages > _MESSAGES_MAX or self._decoders[Channel.CONTROL].json_bytes > _MESSAGE_BYTES_MAX:
             raise JobError(f"more than {_MESSAGES_MAX} messages, or {_MESSAGE_BYTES_MAX} bytes of them")
         kind = frame.value.get("type")
         if kind == "progress":

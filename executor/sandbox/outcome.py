@@ -11,12 +11,10 @@ from typing import Any
 
 from executor.exits import Exit
 from executor.sandbox.cgroup import Usage
+from executor.sandbox.protocol import WorkerExit
 
 _SIGKILL = 9
 _SIGXCPU = 24  # signal(7): the kernel's word for a spent RLIMIT_CPU
-_WORKER_DEADLINE = 124  # the worker's process 1 gave up by its own clock
-_WORKER_ABANDONED = 125  # the worker's process 1 saw the host's socket close
-_WORKER_LEASE = 126  # nobody gave the container a job within its lease
 
 
 class Stop(Enum):
@@ -222,10 +220,10 @@ def _stopped(stop: Stop, detail: str) -> tuple[OutcomeKind, str, str | None]:
 
 
 def _without_report(status: int | None) -> tuple[OutcomeKind, str]:
-    if status == _WORKER_DEADLINE:
+    if status == WorkerExit.OVERDUE:
         return OutcomeKind.TIMED_OUT, "the container ended itself at its own deadline"
-    if status == _WORKER_ABANDONED:
+    if status == WorkerExit.ABANDONED:
         return OutcomeKind.HOST_FAULT, "the container saw the host's end of the socket close"
-    if status == _WORKER_LEASE:
+    if status == WorkerExit.UNUSED:
         return OutcomeKind.HOST_FAULT, "the container's lease was over before it got a job"
     return OutcomeKind.HOST_FAULT, f"the container ended without a report, status {status}"

@@ -21,6 +21,7 @@ from executor.sandbox.engine import Engine
 from executor.sandbox.idleness import IdleClock
 from executor.sandbox.intake import Intake, Listener
 from executor.sandbox.outcome import Outcome, RunFacts, Stop, classify
+from executor.sandbox.protocol import Channel, Launch
 from executor.sandbox.slot import Slot, end_quietly
 from executor.transfer.frames import encode_message
 from executor.transfer.quarantine import LimitExceededError, Quarantine
@@ -136,11 +137,11 @@ class Session:
         self._host_cpu_seconds = 0.0
         self._tcp_sockets: int | None = None
 
-    def run(self, launch: dict[str, Any]) -> RunResult:
+    def run(self, launch: Launch) -> RunResult:
         """Launch the job and see it to its end.
 
         Args:
-            launch: The message that tells the worker what to do.
+            launch: What the worker is told to do.
 
         Raises:
             HostError: The engine failed, or the container did not end.
@@ -197,10 +198,9 @@ class Session:
             seconds={name: round(value, 4) for name, value in seconds.items()},
         )
 
-    def _launch(self, launch: dict[str, Any]) -> None:
-        wall = {"type": "launch", "wall_seconds_max": self._limits.wall_seconds}
+    def _launch(self, launch: Launch) -> None:
         try:
-            for channel, message in ((b"S", wall), (b"C", launch)):
+            for channel, message in launch.to_wire():
                 self._slot.channels[channel].settimeout(_END_SECONDS_MAX)
                 self._slot.channels[channel].sendall(encode_message(message))
         except (BrokenPipeError, ConnectionResetError):
@@ -271,13 +271,13 @@ class Session:
             self._window = reading
             if cpu_seconds - window.job_cpu_seconds >= _SAMPLE_CPU_SECONDS:
                 with contextlib.suppress(OSError):  # process 1 has gone, or does not read: the end says why
-                    self._slot.channels[b"S"].send(encode_message({"type": "sample"}))
+                    self._slot.channels[Channel.SUPERVISOR].send(encode_message({"type": "sample"}))
 
     def _more_to_read(self, selector: selectors.BaseSelector) -> bool:
         """After the job's end its own channels hold at most what the kernel still buffers."""
-        return any(key.data != b"S" for key, _ in selector.select(0))
+        return any(key.data is not Channel.SUPERVISOR for key, _ in selector.select(0))
 
-    def _read(self, stream: socket.socket, channel: bytes) -> bool:
+    def _read(self, stream: socket.socket, channel: Channel) -> bool:
         """Read once; False when the channel has ended."""
         try:
             data = stream.recv(_READ_BYTES)
@@ -297,7 +297,7 @@ class Session:
             self._stop = (Stop.PROTOCOL, f": {err.message}")
         if self._first is None and self._intake.frames:
             self._first = now
-        if channel == b"S" and self._intake.job_exit is not None:
+        if channel is Channel.SUPERVISOR and self._intake.job_exit is not None:
             last = self._counters.read(last=True)  # while process 1 still lives, and with it the cgroup
             self._usage = last.usage if last is not None else self._usage
         return True
@@ -340,8 +340,8 @@ class Session:
 
     def _say_bye(self) -> None:
         try:
-            self._slot.channels[b"S"].setblocking(True)
-            self._slot.channels[b"S"].sendall(encode_message({"type": "bye"}))
+            self._slot.channels[Channel.SUPERVISOR].setblocking(True)
+            self._slot.channels[Channel.SUPERVISOR].sendall(encode_message({"type": "bye"}))
         except OSError:
             pass  # it has gone already, which is what it was told to do
 

@@ -20,15 +20,13 @@ from executor.errors import Cancelled, ExecutorError, HostError, ImageMismatchEr
 from executor.sandbox.cgroup import limit_tcp_memory
 from executor.sandbox.config import MOUNTS, ContainerRequest, SandboxConfig, host_config_digest
 from executor.sandbox.engine import UNSEEN, UNSEEN_HINT, ContainerState, Engine
+from executor.sandbox.protocol import PROTOCOL, Channel, Prepare, WorkerExit
 from executor.sandbox.sockets import address_in
 from executor.sandbox.users import LABEL_USER, UserLease, lease_user
 from executor.transfer.frames import FrameDecoder, Message, encode_message
 from signing.files import make_folder
 
-PROTOCOL = 4
-CHANNELS = (b"S", b"C", b"O", b"E")
 _SOCKET = "worker.sock"
-_UNCONNECTED = 122  # what process 1 exits with that could not connect
 _START_SECONDS_MAX = 60.0
 _WARM_SECONDS_MAX = 120.0  # to import torch on a busy machine; 3 s on an idle one
 _TICK_SECONDS = 0.25
@@ -79,7 +77,7 @@ class Slot:
     host_config_sha256: str
     started: str
     warm: bool
-    channels: Mapping[bytes, socket.socket]
+    channels: Mapping[Channel, socket.socket]
     lease: Lease
     seconds: Mapping[str, float]
 
@@ -130,7 +128,6 @@ def open_slot(
     *,
     users: Path,
     kind: str,
-    threads: int,
     preload: bool,
     lease_seconds: float,
     cancelled: Callable[[], bool],
@@ -142,7 +139,6 @@ def open_slot(
         request: The container, without a user. Its folder has been through `make_folders`.
         users: The file of the state directory by which users are leased.
         kind: The kind of job that it will run.
-        threads: CPU threads of the job.
         preload: Import what the kind needs now, and return only when that is done.
         lease_seconds: How long it waits for a launch before it ends itself.
         cancelled: Asked several times a second whether to stop.
@@ -153,7 +149,7 @@ def open_slot(
         Cancelled: Somebody asked to stop.
     """
     clock, seconds = time.monotonic, {}
-    channels: dict[bytes, socket.socket] = {}
+    channels: dict[Channel, socket.socket] = {}
     with ExitStack() as undo:
         with listen(request.folder / "socket", _SOCKET) as server:
             began = clock()
@@ -161,17 +157,15 @@ def open_slot(
             undo.callback(lease.end)
             undo.callback(_close_all, channels)
             seconds["create"], began = clock() - began, clock()
-            engine.start(container)
-            state = _checked(engine.state(container), request)
-            limit_tcp_memory(state.pid, container=container)
-            prepare = {
-                "kind": kind,
-                "threads": threads,
-                "preload": preload,
-                "lease_seconds": lease_seconds,
-                "egress": request.config.network == "allowlist",
-            }
-            _Reception(engine, container, server, channels, cancelled).receive(prepare, warm=preload)
+            state = _start(engine, container, request)
+            prepare = Prepare(
+                kind=kind,
+                threads=request.config.threads,
+                preload=preload,
+                lease_seconds=lease_seconds,
+                egress=request.config.network == "allowlist",
+            )
+            _Reception(engine, container, server, channels, cancelled).receive(prepare)
             seconds["start"] = clock() - began
         (request.folder / "socket" / _SOCKET).unlink()
         undo.pop_all()
@@ -208,12 +202,15 @@ def _create(engine: Engine, request: ContainerRequest, users: Path) -> tuple[Con
                 raise
 
 
-def _checked(state: ContainerState, request: ContainerRequest) -> ContainerState:
-    """Return the state of a container that was made of the image that was asked for."""
+def _start(engine: Engine, container: str, request: ContainerRequest) -> ContainerState:
+    """Start a container that was made of the image that was asked for, and bound what the engine does not."""
+    engine.start(container)
+    state = engine.state(container)
     if state.image_id != request.config.image_id:
         raise ImageMismatchError(
             f"the engine made the container of {state.image_id}, asked was {request.config.image_id}"
         )
+    limit_tcp_memory(state.pid, container=container)
     return state
 
 
@@ -222,7 +219,7 @@ def _is_shared(engine: Engine, container: str, user: str) -> bool:
     return any(c.labels[LABEL_USER] == user and c.container_id != container for c in engine.owned(LABEL_USER))
 
 
-def _close_all(channels: Mapping[bytes, socket.socket]) -> None:
+def _close_all(channels: Mapping[Channel, socket.socket]) -> None:
     for stream in channels.values():
         stream.close()
 
@@ -235,7 +232,7 @@ class _Reception:
         engine: Engine,
         container: str,
         server: socket.socket,
-        channels: dict[bytes, socket.socket],
+        channels: dict[Channel, socket.socket],
         cancelled: Callable[[], bool],
     ) -> None:
         self._engine = engine
@@ -244,21 +241,21 @@ class _Reception:
         self._channels = channels
         self._cancelled = cancelled
 
-    def receive(self, prepare: dict[str, Any], *, warm: bool) -> None:
+    def receive(self, prepare: Prepare) -> None:
         """Take all channels, and the word that imports are done where there are some to do."""
         deadline = time.monotonic() + _START_SECONDS_MAX
-        while len(self._channels) < len(CHANNELS):
-            stream, name = self._accept(deadline)
-            self._channels[name] = stream
-            if name == b"S":
+        while len(self._channels) < len(Channel):
+            stream, channel = self._accept(deadline)
+            self._channels[channel] = stream
+            if channel is Channel.SUPERVISOR:
                 ready = self._greeting(stream, "ready", deadline)
                 if ready.get("protocol") != PROTOCOL:
                     raise HostError(f"the image's worker speaks protocol {ready.get('protocol')!r}, not {PROTOCOL}")
-                stream.sendall(encode_message(prepare))
-        if warm:
-            self._greeting(self._channels[b"C"], "warm", time.monotonic() + _WARM_SECONDS_MAX)
+                stream.sendall(encode_message(prepare.to_wire()))
+        if prepare.preload:
+            self._greeting(self._channels[Channel.CONTROL], "warm", time.monotonic() + _WARM_SECONDS_MAX)
 
-    def _accept(self, deadline: float) -> tuple[socket.socket, bytes]:
+    def _accept(self, deadline: float) -> tuple[socket.socket, Channel]:
         while True:
             try:
                 stream, _ = self._server.accept()
@@ -267,10 +264,11 @@ class _Reception:
                 self._check(deadline)
         stream.settimeout(_TICK_SECONDS)
         name = self._exactly(stream, 1, deadline)
-        if name not in CHANNELS or name in self._channels:
+        channel = next((c for c in Channel if c.value == name and c not in self._channels), None)
+        if channel is None:
             stream.close()
             raise HostError("something in the container opened a channel that is not the worker's")
-        return stream, name
+        return stream, channel
 
     def _greeting(self, stream: socket.socket, kind: str, deadline: float) -> dict[str, Any]:
         """Read the one message that must come now, and not a byte more."""
@@ -305,7 +303,7 @@ class _Reception:
         if self._cancelled():
             raise Cancelled("the run was cancelled")
         state = self._engine.state(self._container)
-        if not state.running and state.exit_code == _UNCONNECTED:
+        if not state.running and state.exit_code == WorkerExit.UNCONNECTED:
             raise UnsupportedError(f"the container does not find the host's socket: {UNSEEN}", hint=UNSEEN_HINT)
         if not state.running:
             raise HostError(f"the container ended before it spoke, status {state.exit_code}")

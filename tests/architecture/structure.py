@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("executor", "policy", "signing", "images")
 # The rooms of `executor` in the order of the journey, from the ground up: a room imports what comes before it.
 JOURNEY = (
+    "schema",
     "ground",
     "transfer",
     "sandbox",

@@ -23,6 +23,7 @@ from executor.sandbox import docker as docker_adapter
 from executor.sandbox import session as session_module
 from executor.sandbox.config import ContainerRequest, create_body
 from executor.sandbox.docker import DockerEngine
+from executor.sandbox.protocol import Channel
 from executor.state.home import Home
 from executor.transfer import inputs as inputs_module
 from tests.escape.weakenings import host_network
@@ -96,7 +97,7 @@ def test_open_files_that_a_job_sends_never_arrive(home: Path, monkeypatch: pytes
     original = session_module.Session._read
     with monkeypatch.context() as patch:
 
-        def read(self: Any, stream: socket.socket, channel: bytes) -> bool:
+        def read(self: Any, stream: socket.socket, channel: Channel) -> bool:
             careless = Careless(fileno=os.dup(stream.fileno()))
             with careless:
                 return original(self, careless, channel)

@@ -23,6 +23,7 @@ from executor.sandbox.config import ContainerRequest
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import OutcomeKind
+from executor.sandbox.protocol import Launch, Procedure
 from executor.sandbox.session import Session, SessionLimits
 from executor.sandbox.slot import Slot
 from executor.state.home import Home
@@ -88,7 +89,8 @@ def use(slot: Slot, folder: Path, engine: FakeEngine, *, seed: int = 7) -> list[
         listener=Listener(on_progress=heard.append),
         cancelled=lambda: False,
     )
-    result = session.run({"seed": seed, "kind": "script"})
+    procedure = Procedure(kind="script", params={}, inputs={}, outputs={})
+    result = session.run(Launch(procedure=procedure, seed=seed, threads=1, cpu_seconds=60, wall_seconds=60))
     assert result.outcome.kind is OutcomeKind.SUCCEEDED
     assert result.warm
     return heard

@@ -29,7 +29,6 @@ def waiting_slot(engine: FakeEngine, folder: Path, *, runtime: str = "runc") -> 
         ContainerRequest(name="n", config=config, folder=folder, labels=()),
         users=folder / "users.lock",
         kind="script",
-        threads=1,
         preload=True,
         lease_seconds=60,
         cancelled=lambda: False,

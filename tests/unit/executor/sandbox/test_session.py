@@ -19,6 +19,7 @@ from executor.sandbox.counters import Counters, Reading
 from executor.sandbox.engine import ContainerState
 from executor.sandbox.intake import Listener
 from executor.sandbox.outcome import OutcomeKind
+from executor.sandbox.protocol import Channel, Launch, Procedure
 from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
 from executor.sandbox.slot import make_folders, open_slot
 from executor.transfer.quarantine import Quarantine
@@ -26,7 +27,8 @@ from tests.fakes.clock import Clock, until
 from tests.fakes.engine import FakeEngine, Script, Worker, frames
 from tests.unit.executor.sandbox.test_config import CONFIG
 
-LAUNCH = {"kind": "script", "params": {}, "inputs": {}, "entry": "a.py", "seed": 0, "threads": 1, "cpu_seconds": 5}
+PROCEDURE = Procedure(kind="script", params={}, inputs={}, outputs={}, entry="a.py")
+LAUNCH = Launch(procedure=PROCEDURE, seed=0, threads=1, cpu_seconds=5, wall_seconds=10)
 
 
 class Bench:
@@ -61,7 +63,6 @@ class Bench:
             ContainerRequest(name="n", config=CONFIG, folder=slot_folder, labels=()),
             users=self.folder / "users.lock",
             kind="script",
-            threads=1,
             preload=False,
             lease_seconds=5,
             cancelled=lambda: self.cancel,
@@ -76,7 +77,7 @@ class Bench:
             clock=clock,
             cpu_clock=cpu_clock,
         )
-        return session.run(LAUNCH)
+        return session.run(replace(LAUNCH, wall_seconds=wall))
 
     def _log(self, stream: str, data: bytes) -> None:
         self.logs[stream] += data
@@ -93,7 +94,7 @@ def wait_for_kill(worker: Worker) -> None:
 
 def test_an_honest_job_is_told_what_to_do_and_its_words_arrive(bench: Bench) -> None:
     def job(worker: Worker) -> None:
-        assert worker.launch == LAUNCH
+        assert worker.launch == dict(LAUNCH.to_wire())[Channel.CONTROL]
         worker.stdout.sendall(b"out")
         worker.stderr.sendall(b"err")
         worker.say(type="progress", values={"epoch": 1})
