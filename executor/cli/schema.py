@@ -10,13 +10,15 @@ SIGNED = (
     *("request", "sandbox", "decision", "release", "artifact", "record", "reproduction"),
     *("trust", "verification-policy"),
 )
+# What the executor sends to and takes from a worker in a container.
+EXECUTED = ("worker",)
 # What the command prints of them: signing/README.md.
 PRINTED = ("verification", "error", "trust-status", "trust-log")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the name of the schema."""
-    parser.add_argument("name", choices=("job", "profile", "operators", *SIGNED, *PRINTED))
+    parser.add_argument("name", choices=("job", "profile", "operators", *EXECUTED, *SIGNED, *PRINTED))
 
 
 def execute(args: argparse.Namespace, out: TextIO) -> int:
@@ -30,8 +32,8 @@ def _schema(name: str) -> dict[str, object]:
         from executor.job.spec import job_schema
 
         return job_schema()
-    if name in SIGNED + PRINTED:
-        folder = importlib.resources.files("signing") / "schema"
+    if name in EXECUTED + SIGNED + PRINTED:
+        folder = importlib.resources.files("executor" if name in EXECUTED else "signing") / "schema"
         schema: dict[str, object] = json.loads((folder / f"{name}.schema.json").read_bytes())
         return schema
     from executor.cli.policy.schema import policy_schema
