@@ -11,10 +11,9 @@ from executor.events import Events
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
-from executor.run.containers import Context, Stages
+from executor.run.containers import Context, open_run
 from executor.sandbox.outcome import OutcomeKind
 from executor.sandbox.session import RunResult
-from executor.state.owner import claim_run_folder, discard_run_folder
 from signing.files import create, make_folder
 
 _MIB = 1 << 20
@@ -64,23 +63,16 @@ def run_attempt(attempt: Attempt, plan: LaunchPlan, *, image_id: str, context: C
         HostError: The engine failed.
     """
     run_id = f"attempt-{secrets.token_hex(6)}"
-    folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
-    try:
+    with open_run(context, plan, run_id=run_id, image_id=image_id, events=Events(run_id)) as stages:
         for name in ("in", "code", "log"):
-            make_folder(folder / name, mode=0o755)
-        create(folder / "code/main.py", attempt.script.encode(), mode=0o444)
-        stages = Stages(plan, image_id=image_id, run_id=run_id, folder=folder, context=context, events=Events(run_id))
-        result, artifacts = stages.run_job(folder / "log")
+            make_folder(stages.folder / name, mode=0o755)
+        create(stages.folder / "code/main.py", attempt.script.encode(), mode=0o444)
+        result, artifacts = stages.run_job(stages.folder / "log")
         if result.outcome.kind is not OutcomeKind.SUCCEEDED:
             return result, ""
-        text = (
-            artifacts[0].path.read_text(encoding="utf-8", errors="replace")
-            if artifacts
-            else "got through without a word"
-        )
-        return result, text
-    finally:
-        discard_run_folder(folder)
+        if not artifacts:
+            return result, "got through without a word"
+        return result, artifacts[0].path.read_text(encoding="utf-8", errors="replace")
 
 
 def judge(attempt: Attempt, result: RunResult, sent: str) -> str | None:

@@ -10,23 +10,25 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from executor import __version__
 from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
-from executor.job.admission import admit
+from executor.job.admission import Admitted, admit
+from executor.job.plan import LaunchPlan
 from executor.job.prepare import check_signer
 from executor.recovery.sweep import recover
 from executor.release.signer import open_host_signer
 from executor.release.statements import stamp
 from executor.reproduction.comparison import ArtifactComparison, judge, overall, parse_reports
 from executor.reproduction.replan import Replanned, find_inputs, replan
-from executor.run.containers import Context, Stages
+from executor.run.containers import Context, Stages, open_run
 from executor.run.workspace import lay_out
+from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
-from executor.state.owner import claim_run_folder, discard_run_folder
 from executor.transfer.inputs import CodeTree, load_code, read_code
 from executor.transfer.quarantine import Artifact
 from policy.decision import denies
@@ -36,6 +38,7 @@ from signing.files import make_folder, write_whole
 from signing.layout import read_small
 from signing.manifest import ARTIFACTS, BUNDLE_SUFFIX, FILE_MODE, FOLDER_MODE, PLAN
 from signing.reproduction import reproductions_folder
+from signing.signer import Signer
 from signing.statement import PREDICATE_REPRODUCTION, Statement
 from signing.verify import Verified
 
@@ -117,53 +120,32 @@ def reproduce(
         Cancelled: Somebody asked to stop.
         SigningError: The statement could not be signed.
     """
-    check_signer(again.plan, context.home)
-    recover(context.engine, context.home, now=context.now)
-    admitted = admit(context.engine, again.plan)
+    admitted = _admit(again.plan, context)
     sources = find_inputs(again.spec, context.home.cas, tuple(inputs), cancelled=context.cancelled)
     tree = _code(again, context, code)
-    _make_folder(release)
-    signer = open_host_signer(context.home, now=context.now())
-    folder = claim_run_folder(context.home, run_id, wall_seconds=again.plan.longest_seconds)
-    started = context.now()
-    try:
-        lay_out(again.plan, sources, tree, folder, cancelled=context.cancelled)
-        stages = Stages(
-            again.plan,
-            image_id=admitted.image_id,
-            proxy_image_id=admitted.proxy_image_id,
-            run_id=run_id,
-            folder=folder,
-            context=context,
-            events=events,
-        )
-        artifacts = _run(stages, folder)
+    signer = _make_ready(release, context)
+    started, plan = context.now(), again.plan
+    with open_run(
+        context,
+        plan,
+        run_id=run_id,
+        image_id=admitted.image_id,
+        proxy_image_id=admitted.proxy_image_id,
+        events=events,
+    ) as stages:
+        lay_out(plan, sources, tree, stages.folder, cancelled=context.cancelled)
+        artifacts = _run(stages)
         near = _tolerance(tolerance, again)
         comparisons = _compare(release, verified, artifacts, stages, again, near)
-    finally:
-        if context.pool is not None:
-            context.pool.close()
-        discard_run_folder(folder)
     predicate = {
         "run_id": run_id,
-        "reproduced_run_id": verified.manifest.run_id,
-        "manifest_sha256": verified.manifest_sha256,
-        "parents": [reference("release", verified.statement_sha256)],
-        "result": overall(comparisons),
-        "tolerance": {"atol": near.atol, "rtol": near.rtol},
-        "artifacts": [c.to_wire() for c in comparisons],
-        "plan": {"sha256": again.plan.digest, "differs": list(again.differs)},
-        "image_sha256": again.plan.job.image_id.removeprefix("sha256:"),
-        "host": {"machine": platform.machine(), "processor": _processor(), "engine": admitted.engine.version},
+        **_claims(verified, again, comparisons, near),
+        "host": _host(admitted.engine),
         "executor": __version__,
         "started": stamp(started),
         "finished": stamp(context.now()),
     }
-    subjects = {f.path: f.sha256 for f in verified.manifest.artifacts}
-    statement = Statement(subjects=subjects, predicate_type=PREDICATE_REPRODUCTION, predicate=predicate)
-    (bundle,) = signer.sign([statement], now=context.now())
-    path = _write(release, run_id, bundle.to_bytes())
-    return Reproduction(predicate=predicate, path=path)
+    return _publish(release, verified, predicate, signer, now=context.now())
 
 
 def plan_again(release: Path, verified: Verified) -> Replanned:
@@ -178,6 +160,18 @@ def plan_again(release: Path, verified: Verified) -> Replanned:
     if sha256_hex(data) != verified.facts.plan_sha256:
         raise HostError(f"the release changed while it was read: {release / PLAN}")
     return replan(json.loads(data))
+
+
+def _admit(plan: LaunchPlan, context: Context) -> Admitted:
+    check_signer(plan, context.home)
+    recover(context.engine, context.home, now=context.now)
+    return admit(context.engine, plan)
+
+
+def _make_ready(release: Path, context: Context) -> Signer:
+    """See that what comes of it can be signed and written beside the release."""
+    _make_folder(release)
+    return open_host_signer(context.home, now=context.now())
 
 
 def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | None:
@@ -197,8 +191,39 @@ def _code(again: Replanned, context: Context, given: Path | None) -> CodeTree | 
     return tree
 
 
-def _run(stages: Stages, folder: Path) -> list[Artifact]:
-    logs = folder / "logs"
+def _publish(
+    release: Path, verified: Verified, predicate: Mapping[str, Any], signer: Signer, *, now: datetime
+) -> Reproduction:
+    """Sign what came of it, and write it beside the release."""
+    subjects = {f.path: f.sha256 for f in verified.manifest.artifacts}
+    statement = Statement(subjects=subjects, predicate_type=PREDICATE_REPRODUCTION, predicate=predicate)
+    (bundle,) = signer.sign([statement], now=now)
+    return Reproduction(predicate=predicate, path=_write(release, str(predicate["run_id"]), bundle.to_bytes()))
+
+
+def _claims(
+    verified: Verified, again: Replanned, comparisons: Sequence[ArtifactComparison], near: Tolerance
+) -> dict[str, Any]:
+    """Return what is claimed of the release, and of the plan that was run again."""
+    return {
+        "reproduced_run_id": verified.manifest.run_id,
+        "manifest_sha256": verified.manifest_sha256,
+        "parents": [reference("release", verified.statement_sha256)],
+        "result": overall(comparisons),
+        "tolerance": {"atol": near.atol, "rtol": near.rtol},
+        "artifacts": [c.to_wire() for c in comparisons],
+        "plan": {"sha256": again.plan.digest, "differs": list(again.differs)},
+        "image_sha256": again.plan.job.image_id.removeprefix("sha256:"),
+    }
+
+
+def _host(engine: EngineInfo) -> dict[str, str]:
+    """Return what the plan was run on."""
+    return {"machine": platform.machine(), "processor": _processor(), "engine": engine.version}
+
+
+def _run(stages: Stages) -> list[Artifact]:
+    logs = stages.folder / "logs"
     make_folder(logs, mode=0o700)
     result, artifacts = stages.run_job(logs)
     outcome = result.outcome

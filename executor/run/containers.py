@@ -1,8 +1,8 @@
 """The stages that start containers: the job itself, and the inspections of what it sent."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from executor.sandbox.protocol import Launch, Procedure
 from executor.sandbox.session import RunResult, Session, SessionLimits, cpu_seconds_backstop
 from executor.sandbox.slot import Slot, WarmSlots, end_quietly, make_folders, open_slot
 from executor.state.home import Home
-from executor.state.owner import labels_for
+from executor.state.owner import claim_run_folder, discard_run_folder, labels_for
 from executor.transfer.inputs import link_tree
 from executor.transfer.quarantine import Artifact, Quarantine
 from policy.decision import MODEL_FORMATS, Decision, decide, denies
@@ -66,6 +66,46 @@ class Inspected:
     seconds: Mapping[str, float]
 
 
+@contextmanager
+def open_run(
+    context: Context,
+    plan: LaunchPlan,
+    *,
+    run_id: str,
+    image_id: str,
+    events: Events,
+    proxy_image_id: str | None = None,
+) -> Iterator["Stages"]:
+    """Yield the containers of one run, which has a folder of its own in the state directory until this is left.
+
+    Args:
+        context: The world.
+        plan: What to run.
+        run_id: For names and labels.
+        image_id: Under which of its two pinned digests the engine has the image.
+        events: Told of progress.
+        proxy_image_id: The same for the image of the egress proxy, where the plan has one.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
+    folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
+    try:
+        yield Stages(
+            plan,
+            image_id=image_id,
+            proxy_image_id=proxy_image_id,
+            run_id=run_id,
+            folder=folder,
+            context=context,
+            events=events,
+        )
+    finally:
+        if context.pool is not None:
+            context.pool.close()
+        discard_run_folder(folder)
+
+
 class Stages:
     """Starts the containers of one run.
 
@@ -73,12 +113,13 @@ class Stages:
         plan: What to run.
         image_id: Under which of its two pinned digests the engine has the image.
         run_id: For names and labels.
-        folder: The run's folder, with `in/` and `code/` laid out.
+        folder: The run's folder, in which `in/` and `code/` are laid out before the job runs.
         context: The world.
         events: Told of progress.
         proxy_image_id: The same for the image of the egress proxy, where the plan has one.
 
     Attributes:
+        folder: The run's folder.
         egress: Where the job could connect to, and what it tried; None where it has no way out.
     """
 
@@ -96,7 +137,7 @@ class Stages:
         self._plan = plan
         self._image_id = image_id
         self._run_id = run_id
-        self._folder = folder
+        self.folder = folder
         self._context = context
         self._events = events
         self._proxy_image_id = proxy_image_id
@@ -108,7 +149,7 @@ class Stages:
         Raises:
             HostError: A host that the profile names has no address, or no container could be started.
         """
-        plan, folder = self._plan, self._folder
+        plan, folder = self._plan, self.folder
         make_folder(folder / "quarantine", mode=0o755)
         quarantine = Quarantine(
             folder / "quarantine",
@@ -167,7 +208,7 @@ class Stages:
         request = ContainerRequest(
             name=f"sealed-executor-{self._run_id}-egress",
             config=replace(plan.egress.proxy, image_id=self._proxy_image_id),
-            folder=self._folder / "egress",
+            folder=self.folder / "egress",
             labels=labels_for(context.home, self._run_id, wall_seconds=plan.longest_seconds),
         )
         proxy = Proxy(
@@ -243,7 +284,7 @@ class Stages:
             HostError: The container failed through no fault of what it read, or a file is not what its digest says.
             Cancelled: Somebody asked to stop.
         """
-        folder, inputs = self._folder / "compared", {}
+        folder, inputs = self.folder / "compared", {}
         make_folder(folder, mode=0o755)
         for number, (name, pair) in enumerate(pairs.items()):
             for which, (source, sha256) in zip(("old", "new"), pair, strict=True):
@@ -263,7 +304,7 @@ class Stages:
         self, kind: str, artifacts: list[Artifact], params: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], float]:
         inputs = {a.name: f"/in/{a.path.name}" for a in artifacts}
-        return self._inspection_of(kind, inputs, self._folder / "quarantine", params)
+        return self._inspection_of(kind, inputs, self.folder / "quarantine", params)
 
     def _inspection_of(
         self, kind: str, inputs: Mapping[str, str], folder: Path, params: Mapping[str, Any]
@@ -278,9 +319,9 @@ class Stages:
         result = self._session(
             kind,
             plan.inspection,
-            {"in": folder, "code": self._folder / "plugins"},
+            {"in": folder, "code": self.folder / "plugins"},
             procedure,
-            quarantine=Quarantine(self._folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
+            quarantine=Quarantine(self.folder, declared={}, bytes_max=0, file_bytes_max=0, files_max=0),
             limits=SessionLimits(
                 wall_seconds=plan.inspection_wall_seconds,
                 idle_seconds=plan.inspection_wall_seconds,
@@ -364,7 +405,7 @@ class Stages:
         context = self._context
         if context.pool is not None and (slot := context.pool.take(kind, config)) is not None:
             return slot
-        folder = self._folder / role
+        folder = self.folder / role
         make_folders(folder)
         request = ContainerRequest(
             name=f"sealed-executor-{self._run_id}-{role}",

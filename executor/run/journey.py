@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ from executor.release.publish import ReleaseContent, check_name, check_target, r
 from executor.release.record import write_record, write_unsigned
 from executor.release.signer import open_host_signer
 from executor.release.statements import chain_of
-from executor.run.containers import Context, Inspected, Stages
+from executor.run.containers import Context, Inspected, Stages, open_run
 from executor.run.metrics import take_metrics
 from executor.run.provenance import manifest_details, slsa_provenance
 from executor.run.readiness import check_inputs, check_limits, check_room, check_writable
@@ -39,7 +40,7 @@ from executor.run.workspace import keep_inputs, lay_out
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
 from executor.sandbox.session import RunResult
-from executor.state.owner import claim_run_folder, discard_run_folder, note_staging, this_process
+from executor.state.owner import note_staging, this_process
 from executor.state.runs import Runs
 from executor.status import Status, error_wire, failure_wire, host_fault, result_wire, status_of
 from executor.transfer.inputs import InputStore, keep_code, locate
@@ -178,33 +179,42 @@ class Run:
         return digest_of({"job": job, "inputs": dict(self._plan.inputs), "code": code, "target": named})
 
     def _execute(self) -> dict[str, Any]:
-        context, plan = self._context, self._plan
-        try:
-            check_target(self._target, context.home, names=[f"{ARTIFACTS}/{o.name}" for o in plan.outputs])
-            waiting = check_inputs(plan, self._sources())
-            check_room(plan, context.home, self._target, input_bytes=waiting)
-            if mode_of(context.home.trust) == "local":  # whose log grows with each run
-                check_writable(context.home.trust)
-            signer = open_host_signer(context.home, now=context.now())
-            recover(context.engine, context.home, now=context.now)
-            admitted = admit(context.engine, plan)
-            self._events.emit("accepted", plan_sha256=plan.digest, image=plan.job.image_id)
-            folder = claim_run_folder(context.home, self._run_id, wall_seconds=plan.longest_seconds)
-            log_folder = context.home.log / self._run_id
-            make_folder(log_folder, mode=0o700)
-        except Exception as err:
-            known = self._known(err)
-            raise known from (err if known is not err else err.__cause__)
-        try:
-            status = self._run(folder, log_folder, admitted, signer)
-        except BaseException:
-            self._take_back()  # without a record there is no release either
-            raise
-        finally:
-            if context.pool is not None:
-                context.pool.close()
-            discard_run_folder(folder)
+        with ExitStack() as opened:
+            try:
+                admitted, signer = self._admit()
+                self._events.emit("accepted", plan_sha256=self._plan.digest, image=self._plan.job.image_id)
+                run = open_run(
+                    self._context,
+                    self._plan,
+                    run_id=self._run_id,
+                    image_id=admitted.image_id,
+                    proxy_image_id=admitted.proxy_image_id,
+                    events=self._events,
+                )
+                stages = opened.enter_context(run)
+                log_folder = self._context.home.log / self._run_id
+                make_folder(log_folder, mode=0o700)
+            except Exception as err:
+                known = self._known(err)
+                raise known from (err if known is not err else err.__cause__)
+            try:
+                status = self._run(stages, log_folder, admitted.engine, signer)
+            except BaseException:
+                self._take_back()  # without a record there is no release either
+                raise
         return self._result_wire(status)
+
+    def _admit(self) -> tuple[Admitted, Signer]:
+        """Hold the request against this host, before anything is started."""
+        context, plan = self._context, self._plan
+        check_target(self._target, context.home, names=[f"{ARTIFACTS}/{o.name}" for o in plan.outputs])
+        waiting = check_inputs(plan, self._sources())
+        check_room(plan, context.home, self._target, input_bytes=waiting)
+        if mode_of(context.home.trust) == "local":  # whose log grows with each run
+            check_writable(context.home.trust)
+        signer = open_host_signer(context.home, now=context.now())
+        recover(context.engine, context.home, now=context.now)
+        return admit(context.engine, plan), signer
 
     def _known(self, error: Exception) -> Exception:
         """Return what an error means here: of the host's all, and that of a call which somebody did not wait for."""
@@ -237,20 +247,11 @@ class Run:
         shown = {name: value for name, value in self._report.items() if name not in ("inspection", "decision")}
         return result_wire(shown, status)
 
-    def _run(self, folder: Path, log_folder: Path, admitted: Admitted, signer: Signer) -> Status:
+    def _run(self, stages: Stages, log_folder: Path, engine: EngineInfo, signer: Signer) -> Status:
         """Go the journey and record how it ended, however it ended."""
         try:
-            self._lay_out(folder)
-            stages = Stages(
-                self._plan,
-                image_id=admitted.image_id,
-                proxy_image_id=admitted.proxy_image_id,
-                run_id=self._run_id,
-                folder=folder,
-                context=self._context,
-                events=self._events,
-            )
-            status = self._journey(stages, folder, log_folder, admitted, signer)
+            self._lay_out(stages.folder)
+            status = self._journey(stages, log_folder, engine, signer)
         except gate.DeniedError as err:
             self._report["error"] = error_wire(err)
             status = "denied", Exit.DENIED
@@ -276,13 +277,13 @@ class Run:
             vars(error).update(record="")
             raise
 
-    def _journey(self, stages: Stages, folder: Path, log_folder: Path, admitted: Admitted, signer: Signer) -> Status:
+    def _journey(self, stages: Stages, log_folder: Path, engine: EngineInfo, signer: Signer) -> Status:
         try:
             result, artifacts = stages.run_job(log_folder)
         finally:
             if stages.egress is not None:
                 self._report["egress"] = stages.egress
-        keep_inputs(self._plan, folder, InputStore(self._context.home.cas))
+        keep_inputs(self._plan, stages.folder, InputStore(self._context.home.cas))
         outcome = self._complete(result.outcome, artifacts)
         self._note_run(result, outcome, artifacts)
         if outcome.kind is not OutcomeKind.SUCCEEDED:
@@ -293,10 +294,10 @@ class Run:
         inspected = stages.inspect(artifacts)
         self._note_inspection(inspected)
         approved = gate.approve(inspected.decision, artifacts)
-        note_staging(folder, staging_path(self._target, self._run_id))
+        note_staging(stages.folder, staging_path(self._target, self._run_id))
         if self._context.cancelled():
             raise Cancelled("the run was cancelled")
-        content = self._content(result, inspected, admitted.engine)
+        content = self._content(result, inspected, engine)
         status: Status = "released", Exit.RELEASED
 
         def before_naming(verified: Verified) -> None:

@@ -48,8 +48,13 @@ def run_on_a_host_that_fails(world: World) -> dict[str, Any]:
 
 def run_over_limit(world: World) -> dict[str, Any]:
     """Run a job that sends more bytes than it may."""
+
+    def exceed(worker: Worker) -> None:
+        worker.output("model.onnx", b"model", role="model")
+        worker.killed.wait(120)
+
     world.document["limits"]["output_bytes"] = 4
-    return world.run(job)
+    return world.run(exceed)
 
 
 def run_cancelled(world: World) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from executor.job.admission import admit
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
 from executor.recovery.sweep import recover
-from executor.run.containers import Context, Stages
+from executor.run.containers import Context, open_run
 from executor.run.journey import new_run_id
 from executor.sandbox.docker import DockerEngine
 from executor.state.home import open_home
-from executor.state.owner import claim_run_folder, discard_run_folder
 from executor.transfer.quarantine import Artifact
 from policy.decision import check_static
 from policy.inspection import ArtifactInventory
@@ -41,16 +40,10 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     recover(context.engine, context.home, now=context.now)
     admitted = admit(context.engine, plan)
     run_id = new_run_id()
-    folder = claim_run_folder(context.home, run_id, wall_seconds=plan.longest_seconds)
-    try:
-        artifacts = _take(args.files, folder / "quarantine")
-        make_folder(folder / "plugins", mode=0o755)
-        stages = Stages(
-            plan, image_id=admitted.image_id, run_id=run_id, folder=folder, context=context, events=Events(run_id)
-        )
+    with open_run(context, plan, run_id=run_id, image_id=admitted.image_id, events=Events(run_id)) as stages:
+        artifacts = _take(args.files, stages.folder / "quarantine")
+        make_folder(stages.folder / "plugins", mode=0o755)
         inventories, _ = stages.inventory(artifacts)
-    finally:
-        discard_run_folder(folder)
     described = [_with_fitting_role(inventory, plan.policy) for inventory in inventories.artifacts]
     findings = check_static(plan.policy, described, today=today())
     code = Exit.DENIED if findings else Exit.RELEASED

@@ -52,7 +52,7 @@ def die(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         raise Died
 
     monkeypatch.setattr(f"executor.{where}", dying)
-    for undone in ("run.journey.discard_run_folder", "run.journey.withdraw", "release.publish.remove_folder"):
+    for undone in ("run.containers.discard_run_folder", "run.journey.withdraw", "release.publish.remove_folder"):
         monkeypatch.setattr(f"executor.{undone}", lambda *_, **__: None)
     monkeypatch.setattr(Runs, "end", lambda *_, **__: None)
 

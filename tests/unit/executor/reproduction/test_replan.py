@@ -151,6 +151,7 @@ class Ended:
     """Stages whose job ends in one way."""
 
     outcome: Outcome
+    folder: Path
 
     def run_job(self, log_folder: Path) -> tuple[Any, list[Any]]:
         return self, []
@@ -169,9 +170,9 @@ class Ended:
 def test_a_job_that_does_not_succeed_this_time_ends_the_command_as_it_ended(
     tmp_path: Path, kind: OutcomeKind, error: type[Exception], code: Exit
 ) -> None:
-    stages: Any = Ended(Outcome(kind=kind, reason="x"))
+    stages: Any = Ended(Outcome(kind=kind, reason="x"), folder=tmp_path)
     with pytest.raises(error) as raised:
-        _run(stages, tmp_path)
+        _run(stages)
     assert status_of(raised.value)[1] is code
 
 
