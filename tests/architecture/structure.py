@@ -66,6 +66,7 @@ class Structure:
         untested: Modules that have no test file of their name, as paths.
         circles: Modules that import one another, each group sorted.
         upward: Imports within `executor` against the order of the journey, as `from -> to`.
+        rooms: Which rooms of `executor` each of them imports.
     """
 
     files: Mapping[str, int]
@@ -75,6 +76,7 @@ class Structure:
     untested: tuple[str, ...]
     circles: tuple[tuple[str, ...], ...]
     upward: tuple[str, ...]
+    rooms: Mapping[str, frozenset[str]]
 
 
 def measure(root: Path = ROOT) -> Structure:
@@ -100,6 +102,16 @@ def measure(root: Path = ROOT) -> Structure:
             for target in sorted(arrows[name])
             if target in rooms and JOURNEY.index(rooms[target]) > JOURNEY.index(room)
         ),
+        rooms={
+            room: frozenset(
+                rooms[target]
+                for name, own in rooms.items()
+                if own == room
+                for target in arrows[name]
+                if rooms.get(target, room) != room
+            )
+            for room in JOURNEY
+        },
     )
 
 
