@@ -29,6 +29,7 @@ _REACH_SECONDS = 2.0  # the kernel tries again after one (tcp(7))
 _CLONE_NEWNET = 0x40000000  # setns(2), as are these of routing (7) by <linux/sockios.h> and <linux/route.h>
 _SIOCADDRT = 0x890B
 _SIOCDELRT = 0x890C
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - of the default route
 _RTF_UP, _RTF_GATEWAY, _RTF_HOST = 1, 2, 4
 
 
@@ -91,7 +92,8 @@ def confine(pid: int, *, container: str, addresses: Sequence[str], proc: Path = 
         proc: The proc filesystem.
 
     Returns:
-        Whether it is so: not where this process is not root, or does not see the container's.
+        Whether it is so: not where this process is not root, or does not see the container's, or where the engine gave
+        its network a way out by IPv6.
     """
     try:
         descriptor = os.open(proc / str(pid) / "ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -103,12 +105,12 @@ def confine(pid: int, *, container: str, addresses: Sequence[str], proc: Path = 
                 for address in {a for a in addresses if ":" not in a} - {gateway}:
                     flags = _RTF_UP | _RTF_GATEWAY | _RTF_HOST
                     fcntl.ioctl(control, _SIOCADDRT, _route(address, "255.255.255.255", gateway, flags))
-                fcntl.ioctl(control, _SIOCDELRT, _route("0.0.0.0", "0.0.0.0", gateway, _RTF_UP | _RTF_GATEWAY))  # noqa: S104 - the default route
+                fcntl.ioctl(control, _SIOCDELRT, _route(_ANYWHERE, _ANYWHERE, gateway, _RTF_UP | _RTF_GATEWAY))
+            return not _has_ipv6_route(proc / str(pid) / "net/ipv6_route")
         finally:
             os.close(descriptor)
     except (OSError, LookupError):
         return False
-    return True
 
 
 def reaches(source: int, target: int, address: str, *, proc: Path = Path("/proc")) -> bool:
@@ -168,6 +170,15 @@ def _default_gateway(table: str) -> str:
         if re.fullmatch("0+", destination):
             return socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))
     raise LookupError("no default route")
+
+
+def _has_ipv6_route(table: Path) -> bool:
+    """Return whether there is a default route of IPv6 (net/ipv6_route) beside the kernel's own, which leads nowhere."""
+    try:
+        rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()]
+    except FileNotFoundError:  # a kernel without
+        return False
+    return any(row[1] == "00" and row[-1] != "lo" for row in rows)
 
 
 def _route(destination: str, mask: str, gateway: str, flags: int) -> bytes:

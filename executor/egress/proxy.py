@@ -177,7 +177,7 @@ class Proxy:
             return replace(self._end(), confined=self._confined)
         finally:
             with contextlib.suppress(HostError):  # it is owed
-                self._engine.remove_network(self._network)
+                self._engine.remove_network(self._network, seconds=_END_SECONDS_MAX)
 
     def _end(self) -> Traffic:
         slot = self._slot

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from executor.egress import network as network_module
 from executor.egress.network import VARIABLE, configured, confine, create_network
 from executor.errors import HostError, RequestError, UnsupportedError
 from tests.fakes.engine import FakeEngine
@@ -72,6 +73,16 @@ def test_where_the_engine_has_none_left_the_range_is_named(kind: type[HostError]
     with pytest.raises(kind, match="no subnet left") as raised:
         create_network(Full(lambda _: None), "one", labels=(), subnets=None)
     assert VARIABLE in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("device", "prefix", "expected"), [("lo", "00", False), ("eth0", "00", True), ("eth0", "40", False)]
+)
+def test_a_way_out_by_ipv6_is_seen(tmp_path: Path, device: str, prefix: str, expected: bool) -> None:
+    table = tmp_path / "ipv6_route"
+    assert not network_module._has_ipv6_route(table)
+    table.write_text(f"{'0' * 32} {prefix} {'0' * 32} 00 {'0' * 32} ffffffff 00000001 00000000 00200200 {device}\n")
+    assert network_module._has_ipv6_route(table) is expected
 
 
 def test_a_process_that_is_not_there_is_not_confined(tmp_path: Path) -> None:
