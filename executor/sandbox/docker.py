@@ -187,7 +187,8 @@ class DockerEngine:
         except HostError:
             self._made.setdefault(name, True)
             raise
-        self._made.pop(name, None)
+        if self._made.get(name):
+            del self._made[name]
 
     def owned_networks(self, label: str) -> list[OwnedNetwork]:
         """Return all networks that carry a label."""

@@ -216,6 +216,17 @@ def test_a_network_is_owed_until_the_engine_has_removed_it(
     assert engine.unremoved() == frozenset()
 
 
+def test_a_network_that_may_have_been_made_without_an_answer_stays_owed(
+    engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_module, "_CHANGE_SECONDS", 0.2)
+    with pytest.raises(HostError, match="no answer"):
+        engine.create_network("one", labels=(), subnet=None)
+    monkeypatch.setitem(ANSWERS, "/networks/one", {})
+    engine.remove_network("one")
+    assert engine.unremoved() == {"one"}
+
+
 @pytest.mark.parametrize(
     ("raised", "subnet", "message"),
     [
