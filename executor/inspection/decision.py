@@ -11,7 +11,8 @@ from typing import Any
 
 from executor.canonical import digest_of
 from executor.errors import HostError, RequestError
-from executor.inspection.reports import parse_inventories, parse_replays
+from executor.inspection.inventory import parse_inventories
+from executor.inspection.replay import parse_replays
 from policy.decision import MODEL_FORMATS, Decision, decide
 from policy.errors import PolicyError
 from policy.load import parse_policy

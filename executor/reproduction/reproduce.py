@@ -10,22 +10,24 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from executor import __version__
 from executor.errors import Cancelled, HostError, JobError, RequestError
 from executor.events import Events
+from executor.inspection.compare import Comparison
 from executor.job.admission import Admitted, admit
 from executor.job.plan import LaunchPlan
 from executor.job.prepare import check_signer
 from executor.recovery.sweep import recover
 from executor.release.signer import open_host_signer
 from executor.release.statements import stamp
-from executor.reproduction.comparison import ArtifactComparison, judge, overall, parse_reports
+from executor.reproduction.comparison import ArtifactComparison, judge, overall
 from executor.reproduction.replan import Replanned, find_inputs, replan
 from executor.run.containers import Context, Stages, open_run
+from executor.run.inspections import compare, take_inventory
 from executor.run.workspace import lay_out
 from executor.sandbox.engine import EngineInfo
 from executor.sandbox.outcome import Outcome, OutcomeKind
@@ -136,7 +138,7 @@ def reproduce(
         lay_out(plan, sources, tree, stages.folder, cancelled=context.cancelled)
         artifacts = _run(stages)
         near = _tolerance(tolerance, again)
-        comparisons = _compare(release, verified, artifacts, stages, again, near)
+        comparisons = _compare(release, verified, artifacts, stages, again, near, today=context.now().date())
     predicate = {
         "run_id": run_id,
         **_claims(verified, again, comparisons, near),
@@ -243,11 +245,13 @@ def _compare(
     stages: Stages,
     again: Replanned,
     near: Tolerance,
+    *,
+    today: date,
 ) -> list[ArtifactComparison]:
     released = {f.path.removeprefix(f"{ARTIFACTS}/"): f.sha256 for f in verified.manifest.artifacts}
     found = {a.name: a for a in artifacts}
     differing = [a for a in artifacts if a.name in released and a.sha256 != released[a.name]]
-    judged = _judge(release, released, differing, stages, again, near) if differing else {}
+    judged = _judge(release, released, differing, stages, again, near, today=today) if differing else {}
     comparisons = []
     for name in sorted(released.keys() | found.keys()):
         if name in judged:
@@ -267,11 +271,12 @@ def _judge(
     stages: Stages,
     again: Replanned,
     near: Tolerance,
+    *,
+    today: date,
 ) -> dict[str, ArtifactComparison]:
     """Load what differs, where the policy allows that, and say how far it is apart."""
-    inventories, _ = stages.inventory(list(differing))
+    inventories, _ = take_inventory(stages, differing)
     formats = {a.name: a.format for a in inventories.artifacts}
-    today = stages.today()
     refused = {
         item.name
         for item, inventory in zip(differing, inventories.artifacts, strict=True)
@@ -297,8 +302,8 @@ def _judge(
     }
     if allowed:
         pairs = {a.name: ((release / ARTIFACTS / a.name, released[a.name]), (a.path, a.sha256)) for a in allowed}
-        report = stages.compare(pairs, {a.name: formats[a.name] for a in allowed}, atol=near.atol, rtol=near.rtol)
-        reports = parse_reports(report, [a.name for a in allowed])
+        comparison = Comparison(formats={a.name: formats[a.name] for a in allowed}, atol=near.atol, rtol=near.rtol)
+        reports = compare(stages, pairs, comparison)
         judged |= {a.name: judge(a.name, released[a.name], a.sha256, reports[a.name]) for a in allowed}
     return judged
 

@@ -31,7 +31,8 @@ from executor.release.publish import ReleaseContent, check_name, check_target, r
 from executor.release.record import write_record, write_unsigned
 from executor.release.signer import open_host_signer
 from executor.release.statements import chain_of
-from executor.run.containers import Context, Inspected, Stages, open_run
+from executor.run.containers import Context, Stages, open_run
+from executor.run.inspections import Inspected, inspect
 from executor.run.metrics import take_metrics
 from executor.run.provenance import manifest_details, slsa_provenance
 from executor.run.readiness import check_inputs, check_limits, check_room, check_writable
@@ -291,7 +292,7 @@ class Run:
         self._report["metrics"], left_out = take_metrics(result.result)
         for what in left_out:
             self._warn(what)
-        inspected = stages.inspect(artifacts)
+        inspected = inspect(stages, artifacts, today=self._context.now().date())
         self._note_inspection(inspected)
         approved = gate.approve(inspected.decision, artifacts)
         note_staging(stages.folder, staging_path(self._target, self._run_id))

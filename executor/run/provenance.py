@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from executor import __version__
-from executor.inspection.reports import Inventories, Replays
+from executor.inspection.inventory import Inventories
+from executor.inspection.replay import Replays
 from executor.job.plan import LaunchPlan
 from executor.release.statements import Chain, parents, stamp
 from executor.sandbox.engine import EngineInfo

@@ -99,6 +99,7 @@ def test_the_root_holds_what_the_design_names_and_nothing_else() -> None:
         "Makefile",
         "pyproject.toml",
         "README.md",
+        "ARCHITECTURE.md",
         "CHANGELOG.md",
         "LICENSE",
         ".ci",

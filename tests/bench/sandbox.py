@@ -114,7 +114,7 @@ class Dispatcher:
         context = Context(home=self._home, engine=self._engine, pool=client if warm else None)
         plan = self._prepared.plan
         stages = Stages(
-            plan,
+            plan=plan,
             image_id=plan.job.image_id,
             run_id=run_id,
             folder=folder,

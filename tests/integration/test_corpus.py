@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executor.inspection.reports import parse_inventories
+from executor.inspection.inventory import parse_inventories
 from policy.decision import check_static
 from policy.load import load_policy
 from tests.integration.conftest import SCRIPTS, Host

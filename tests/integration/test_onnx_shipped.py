@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from executor.inspection.reports import parse_inventories
+from executor.inspection.inventory import parse_inventories
 from images.lock import load_lock
 from policy.decision import check_static
 from policy.load import load_policy

@@ -18,6 +18,7 @@ from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
 from executor.recovery.sweep import recover
 from executor.run.containers import Context, open_run
+from executor.run.inspections import take_inventory
 from executor.run.journey import new_run_id
 from executor.sandbox.docker import DockerEngine
 from executor.state.home import open_home
@@ -43,7 +44,7 @@ def execute(args: argparse.Namespace, out: TextIO) -> int:
     with open_run(context, plan, run_id=run_id, image_id=admitted.image_id, events=Events(run_id)) as stages:
         artifacts = _take(args.files, stages.folder / "quarantine")
         make_folder(stages.folder / "plugins", mode=0o755)
-        inventories, _ = stages.inventory(artifacts)
+        inventories, _ = take_inventory(stages, artifacts)
     described = [_with_fitting_role(inventory, plan.policy) for inventory in inventories.artifacts]
     findings = check_static(plan.policy, described, today=today())
     code = Exit.DENIED if findings else Exit.RELEASED

@@ -11,7 +11,8 @@ import pytest
 from executor.canonical import digest_of
 from executor.errors import RequestError
 from executor.inspection.decision import decide_again, decision_wire, sarif
-from executor.inspection.reports import parse_inventories, parse_replays
+from executor.inspection.inventory import parse_inventories
+from executor.inspection.replay import parse_replays
 from policy import load as load_module
 from policy.decision import decide
 from policy.load import load_policy, parse_policy

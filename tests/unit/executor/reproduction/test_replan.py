@@ -10,9 +10,10 @@ import pytest
 
 from executor.errors import Cancelled, HostError, ImageMismatchError, RequestError
 from executor.exits import Exit
+from executor.inspection.compare import PairReport, TensorDifference, parse_reports
 from executor.job.prepare import plan_job
 from executor.job.spec import JobSpec
-from executor.reproduction.comparison import PairReport, TensorDifference, judge, overall, parse_reports
+from executor.reproduction.comparison import judge, overall
 from executor.reproduction.replan import find_inputs, replan
 from executor.reproduction.reproduce import NotReproducedError, _run, plan_again
 from executor.sandbox.outcome import Outcome, OutcomeKind

@@ -381,7 +381,7 @@ def test_a_fault_of_ours_leaves_its_record_as_well(world: World, monkeypatch: py
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("executor.run.containers.decide", fail)
+    monkeypatch.setattr("executor.run.inspections.decide", fail)
     with pytest.raises(KeyError) as failed:
         world.run(job, inventory(), replay())
     assert world.nothing_left()
@@ -441,7 +441,7 @@ def test_a_run_of_a_host_that_lacks_memory_says_so(world: World, monkeypatch: py
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("executor.run.containers.decide", fail)
+    monkeypatch.setattr("executor.run.inspections.decide", fail)
     with pytest.raises(HostError, match="memory"):
         world.run(job, inventory(), replay())
     assert world.record()["exit_code"] in (30, 31)
