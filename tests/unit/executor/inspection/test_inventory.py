@@ -47,6 +47,9 @@ def test_a_report_that_does_not_fit_is_the_hosts_fault(change: dict[str, Any]) -
 
 def test_where_its_container_died_everything_that_it_read_has_a_finding() -> None:
     found = INVENTORY.parse(INVENTORY.died("killed for memory" * 100))
-    assert {a.name: [f.id for f in a.findings] for a in found.artifacts} == dict.fromkeys("ab", ["INVENTORY-FAILED"])
+    assert {a.name: [f.id for f in a.findings] for a in found.artifacts} == {
+        "a": ["INVENTORY-FAILED"],
+        "b": ["INVENTORY-FAILED"],
+    }
     assert [f.id for f in found.plugins[0].findings] == ["INVENTORY-FAILED"]
     assert len(found.artifacts[0].findings[0].detail) == 300
