@@ -1,4 +1,4 @@
-"""The release: staged, hashed again, signed, verified with the consumer's own code, and renamed into place.
+"""The release: staged, attested, verified with the consumer's own code, and renamed into place.
 
 Complete or absent: until the last rename nothing exists under the release's name.
 """
@@ -8,86 +8,24 @@ import ctypes
 import errno
 import gc
 import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from executor.errors import HostError, RequestError, UnsupportedError, host_error
+from executor.errors import RequestError, UnsupportedError, host_error
+from executor.release.attest import attest
 from executor.release.gate import Approved
-from executor.release.statements import Chain, parents, summary
+from executor.release.stage import ReleaseContent, stage
 from executor.state.home import Home
-from executor.transfer.quarantine import Artifact
-from signing.bundle import MEDIA_TYPE
-from signing.chain import PREDICATE_OF
-from signing.encoding import canonical_json, sha256_hex
-from signing.files import create, make_folder, remove_folder
-from signing.layout import for_each, hash_descriptor
-from signing.manifest import (
-    ARTIFACTS,
-    CHECKSUMS,
-    DECISION,
-    FILE_MODE,
-    FOLDER_MODE,
-    MANIFEST,
-    PLAN,
-    Manifest,
-    ManifestFile,
-    own_bundle_path,
-    stage_path,
-)
+from signing.encoding import canonical_json
+from signing.files import make_folder, remove_folder
+from signing.manifest import ARTIFACTS, DECISION, FOLDER_MODE, PLAN, own_bundle_path
 from signing.oms import OMS_FILE, oms_statement, sign_oms
 from signing.signer import Signer
-from signing.statement import PREDICATE_ARTIFACT, Statement
-from signing.verify import Verified, artifact_claim, verify_release
+from signing.verify import Verified, verify_release
 
-_MEDIA_TYPES = {
-    "onnx": "application/onnx",
-    "torchscript": "application/x-torchscript",
-    "pt2": "application/x-pt2",
-    "npz": "application/x-npz",
-    "npy": "application/x-npy",
-    "parquet": "application/vnd.apache.parquet",
-    "arrow": "application/vnd.apache.arrow.file",
-    "safetensors": "application/x-safetensors",
-    "json": "application/json",
-    "text": "text/plain; charset=utf-8",
-}
 _PATH_BYTES_MAX = 4096  # PATH_MAX, with its null byte
 _SYNC_EACH_MAX = 256  # fsync of each of 5,000 files took 0.2 s CPU, syncfs 0.001 s (measured 2026-11-24)
-_DOCUMENTS = {
-    PLAN: ("application/json", "plan"),
-    DECISION: ("application/json", "decision"),
-    OMS_FILE: (MEDIA_TYPE, "model-signature"),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseContent:
-    """What goes into a release beside the artifacts.
-
-    Attributes:
-        record: The run's record so far, with its plan and its decision.
-        chain: The statements of the run so far: request, sandbox and decision.
-        formats: Recognised format by artifact name.
-        details: For the manifest.
-        provenance: SLSA v1 predicate.
-        also_oms: Whether to sign the artifacts in OpenSSF's model-signing format as well.
-    """
-
-    record: Mapping[str, Any]
-    chain: Chain
-    formats: Mapping[str, str]
-    details: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    also_oms: bool = False
-
-    @property
-    def run_id(self) -> str:
-        """The run."""
-        return str(self.record["run_id"])
 
 
 def check_name(target: Path) -> None:
@@ -187,8 +125,8 @@ def release(
         if content.also_oms:
             digests = {a.name: a.sha256 for a in approved.artifacts}
             documents[OMS_FILE] = sign_oms(signer, oms_statement(ARTIFACTS, digests), now=now())
-        manifest = _stage(approved, content, documents, staging)
-        _sign(signer, manifest, content, staging, now=now())
+        manifest = stage(approved, content, documents, staging)
+        attest(signer, manifest, content, staging, now=now())
         # The consumer's own code; what was hashed while it was staged is not read once more.
         hashed = {f.path for f in manifest.artifacts}
         verified = verify_release(staging, signer.expectations(), hashed=hashed)
@@ -213,86 +151,6 @@ def withdraw(target: Path, run_id: str) -> None:
     with contextlib.suppress(OSError):
         _sync_one(target.parent)
     remove_folder(staging)
-
-
-def _stage(approved: Approved, content: ReleaseContent, documents: Mapping[str, bytes], staging: Path) -> Manifest:
-    for folder in sorted({a.name.rpartition("/")[0] for a in approved.artifacts}):
-        make_folder(staging / ARTIFACTS / folder, mode=FOLDER_MODE, parents=True, exist_ok=True)
-    place = f"{staging}/{ARTIFACTS}"
-    for_each(lambda a: _stage_artifact(a, f"{place}/{a.name}"), approved.artifacts, size=lambda a: a.size)
-    files = [
-        ManifestFile(
-            path=f"{ARTIFACTS}/{artifact.name}",
-            size=artifact.size,
-            sha256=artifact.sha256,
-            media_type=_MEDIA_TYPES.get(content.formats[artifact.name], "application/octet-stream"),
-            role=artifact.role,
-        )
-        for artifact in approved.artifacts
-    ]
-    for path, data in documents.items():
-        create(staging / path, data, mode=FILE_MODE)
-        media_type, role = _DOCUMENTS[path]
-        files.append(ManifestFile(path=path, size=len(data), sha256=sha256_hex(data), media_type=media_type, role=role))
-    ordered = tuple(sorted(files, key=lambda f: f.path))
-    return Manifest(run_id=content.run_id, files=ordered, details=content.details)
-
-
-def _stage_artifact(artifact: Artifact, target: str) -> None:
-    """Bring an artifact's bytes under its name in the release, and hash what lies there then.
-
-    Raises:
-        HostError: They are not those that were received.
-    """
-    try:
-        os.link(artifact.path, target)  # the quarantine's name for it goes with the run's folder
-    except OSError:  # another file system, or one that has no links
-        shutil.copyfile(artifact.path, target)
-    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fchmod(descriptor, FILE_MODE)
-        size = os.fstat(descriptor).st_size
-        if size != artifact.size or hash_descriptor(descriptor, size) != artifact.sha256:
-            raise HostError(f"artifact changed between collection and staging: {artifact.name}")
-    finally:
-        os.close(descriptor)
-
-
-def _sign(signer: Signer, manifest: Manifest, content: ReleaseContent, staging: Path, *, now: datetime) -> None:
-    raw = manifest.to_bytes()
-    digest = sha256_hex(raw)
-    create(staging / MANIFEST, raw, mode=FILE_MODE)
-    create(staging / CHECKSUMS, manifest.checksums(), mode=FILE_MODE)
-    chain = _complete_chain(manifest, digest, content, now)
-    own_bundles = manifest.own_bundles
-    own = [
-        Statement(
-            subjects={item.path: item.sha256},
-            predicate_type=PREDICATE_ARTIFACT,
-            predicate=artifact_claim(item, run_id=manifest.run_id, manifest_sha256=digest),
-        )
-        for item in manifest.artifacts
-        if item.path in own_bundles
-    ]
-    bundles = signer.sign([*chain.values(), *own], now=now)
-    paths = [*map(stage_path, chain), *own_bundles.values()]
-    for path, bundle in zip(paths, bundles, strict=True):
-        make_folder((staging / path).parent, mode=FOLDER_MODE, parents=True, exist_ok=True)
-        create(staging / path, bundle.to_bytes(), mode=FILE_MODE)
-
-
-def _complete_chain(manifest: Manifest, manifest_sha256: str, content: ReleaseContent, now: datetime) -> Chain:
-    """Add provenance, release and summary to what the run has said so far."""
-    chain = dict(content.chain)
-    everything = {f.path: f.sha256 for f in manifest.files} | {MANIFEST: manifest_sha256}
-    chain["provenance"] = Statement(
-        subjects=everything, predicate_type=PREDICATE_OF["provenance"], predicate=content.provenance
-    )
-    claim = {"run_id": manifest.run_id, "parents": parents("release", chain)}
-    chain["release"] = Statement(subjects=everything, predicate_type=PREDICATE_OF["release"], predicate=claim)
-    decided = {f.path: f.sha256 for f in manifest.artifacts} | {MANIFEST: manifest_sha256}
-    chain["summary"] = summary(content.record, chain, subjects=decided, verified=now)
-    return chain
 
 
 def _sync(folder: Path) -> None:

@@ -27,9 +27,10 @@ from executor.job.admission import Admitted, admit
 from executor.job.prepare import Prepared
 from executor.recovery.sweep import is_release, recover, settle
 from executor.release import gate
-from executor.release.publish import ReleaseContent, check_name, check_target, release, staging_path, withdraw
+from executor.release.publish import check_name, check_target, release, staging_path, withdraw
 from executor.release.record import write_record, write_unsigned
 from executor.release.signer import open_host_signer
+from executor.release.stage import ReleaseContent
 from executor.release.statements import chain_of
 from executor.run.containers import Context, Stages, open_run
 from executor.run.inspections import Inspected, inspect

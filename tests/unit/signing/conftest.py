@@ -10,7 +10,8 @@ import pytest
 
 from executor.canonical import digest_of
 from executor.release.gate import Approved
-from executor.release.publish import ReleaseContent, release
+from executor.release.publish import release
+from executor.release.stage import ReleaseContent
 from executor.release.statements import chain_of, parents, stamp
 from executor.run.provenance import BUILD_TYPE
 from signing.evidence import Expectations

@@ -328,7 +328,7 @@ def test_a_full_disk_is_the_hosts_fault_and_recorded(world: World, monkeypatch: 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("executor.release.publish.create", full)
+    monkeypatch.setattr("executor.release.stage.create", full)
     with pytest.raises(HostError, match="No space left") as failed:
         world.run(job, inventory(), replay())
     assert world.record()["exit_code"] == 30
