@@ -75,7 +75,7 @@ def writable_mounts(body: dict[str, Any]) -> None:
 
 def host_network(body: dict[str, Any]) -> None:
     body["NetworkDisabled"] = False
-    body["HostConfig"]["NetworkMode"] = "host"
+    body["HostConfig"].update(NetworkMode="host", Sysctls={})  # whose buffers are not the container's to set
 
 
 def without_flag(body: dict[str, Any]) -> None:
