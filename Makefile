@@ -4,8 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo/karate-club
 
-.PHONY: setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench kernel-costs soak faults mutants reproductions oracle clean
+.PHONY: help setup engine image egress-image registry compiler sigstore strace demo test lint unit lock bench kernel-costs soak faults mutants reproductions oracle clean
 
+# List the targets.
+help:
+	@awk '/^# /{if (!c) c = substr($$0, 3)} /^$$/{c = ""} /^[a-z-]+:/{split($$0, t, ":"); if (c) printf "  %-14s %s\n", t[1], c; c = ""}' Makefile
+
+# Install the command and what develops it into .venv.
 setup: $(VENV)/.ready
 
 # The lock is whole, so that pip has nothing to resolve: left to it, a newer release of a locked package could stop it.
@@ -16,9 +21,11 @@ $(VENV)/.ready: .ci/requirements.lock pyproject.toml
 	$(BIN)/python -m pip check --quiet
 	touch $@
 
+# Start a Docker Engine where none answers.
 engine:
 	.ci/engine
 
+# Make the jobs' image from its lock and load it.
 image: setup engine
 	$(BIN)/executor image load cpu
 
@@ -52,9 +59,11 @@ demo: image
 	$(BIN)/executor verify $(DEMO)
 	@echo && echo "The release lies in $(DEMO). To verify it again:" && echo "  $(BIN)/executor verify $(DEMO)"
 
+# All tests, with all their set-up.
 test: image egress-image registry compiler sigstore strace lint
 	$(BIN)/python -m pytest
 
+# Style, types and the order of imports.
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
