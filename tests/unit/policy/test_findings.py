@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 SOURCES = [
     *(ROOT / "images/worker/inventory").glob("*.py"),
     ROOT / "policy/decision.py",
-    ROOT / "executor/run/containers.py",
+    *(ROOT / "executor/inspection").glob("*.py"),
 ]
 FORMATS = ("ONNX", "TORCHSCRIPT", "PT2", "CHECKPOINT", "PICKLE")  # those whose inventory names operators
 MADE_UP = {f"{name}-DEFAULT-DENY" for name in FORMATS} | {"ONNX-OPSET-RANGE", "ONNX-IR-RANGE"}  # put together there
