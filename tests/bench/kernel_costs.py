@@ -61,6 +61,9 @@ LIMITS = {"memory_bytes": 2 << 30, "pids": 128, "wall_seconds": _WALL_SECONDS, "
 GROUPS = Path("/sys/fs/cgroup")
 
 
+ENDED = "the job was ended before"
+
+
 @dataclass
 class Row:
     """What was seen beside one kind."""
@@ -71,7 +74,7 @@ class Row:
     charged: int = 0
     link_seconds: float = 0.0
     list_seconds: float = 0.0
-    bystander: str = "the job was ended before"
+    bystander: str = ENDED
     gone_seconds: float = 0.0
     exit_code: int = -1
 
@@ -157,14 +160,12 @@ def measure(kind: str, host: Host, *, alone: bool) -> Row:
             time.sleep(_PAUSE_SECONDS)
             try:
                 now = charged_bytes(container) - charged
-            except OSError:  # it was ended
+            except OSError:  # it was ended, though the executor may still be at it
                 break
             row.charged = max(row.charged, now)
             row.uncharged.append(host_bytes() - used - now)
-        if attacker.poll() is None:
-            done, _ = host.run(host.script_job("neighbour", limits={"memory_bytes": 2 << 30, "pids": 100}))
-            seconds = done.json.get("usage", {}).get("wall_seconds")
-            row.bystander = "works" if done.code == 0 else f"exit {done.code} ({seconds} s)"
+        else:
+            row.bystander = run_bystander(host)
         said = attacker.stderr.read()
         waiter.join()
         row.exit_code = attacker.wait()
@@ -173,6 +174,39 @@ def measure(kind: str, host: Host, *, alone: bool) -> Row:
     watcher.join()
     row.made = next((line.partition("made ")[2].strip() for line in said.splitlines() if "made " in line), "")
     return row
+
+
+def run_bystander(host: Host) -> str:
+    """Run a job with a DataLoader of two workers, asyncio and a subprocess, and return what came of it."""
+    done, _ = host.run(host.script_job("neighbour", limits={"memory_bytes": 2 << 30, "pids": 100}))
+    seconds = done.json.get("usage", {}).get("wall_seconds")
+    return "works" if done.code == 0 else f"exit {done.code} ({seconds} s)"
+
+
+def attack_beside_bystander(kind: str, host: Host, *, alone: bool) -> str:
+    """Run attackers one after another for as long as a bystander runs; return what came of the bystander.
+
+    For a kind whose attacker is ended by its own limit before a bystander could be started.
+    """
+    params = {"kind": kind, "seconds": _MAKE_SECONDS, "alone": alone}
+    job, over, attacks = host.script_job("kernel_costs", params=params, limits=LIMITS), threading.Event(), 0
+
+    def attack() -> None:
+        nonlocal attacks
+        while not over.is_set():
+            subprocess.run(host.command("run", str(job), "--json", "--cold"), capture_output=True, check=False)
+            attacks += 1
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    try:
+        while attacks < 1:  # so that the first one is under way, and others follow
+            time.sleep(_PAUSE_SECONDS)
+        before, outcome = attacks, run_bystander(host)
+        return f"{outcome} beside {attacks - before + 1} attacks in a row"  # the last is under way
+    finally:
+        over.set()
+        attacker.join()
 
 
 def main() -> None:
@@ -188,7 +222,10 @@ def main() -> None:
         for number, kind in enumerate(args.only):
             folder = Path(name) / str(number)
             folder.mkdir()
-            rows.append(found := measure(kind, Host(folder), alone=kind in _ALONE).to_wire())
+            row = measure(kind, Host(folder), alone=kind in _ALONE)
+            if row.bystander == ENDED:
+                row.bystander = attack_beside_bystander(kind, Host(folder, count=1), alone=kind in _ALONE)
+            rows.append(found := row.to_wire())
             print(json.dumps(found), flush=True)
     if args.out is not None:
         kernel = os.uname().release.split("-")[0]

@@ -36,7 +36,7 @@ from tests.fakes.clock import until
 from tests.integration.conftest import Host, raw_engine
 from tests.integration.test_egress import PROFILE, write_profile
 
-# Whoever runs these tests without being root has proxies whose routes lead wherever their network does.
+# Without root the executor cannot change the routes of a proxy, nor a test enter its network.
 IS_ROOT = os.geteuid() == 0
 PLACES = tuple(Destination(rule="EGRESS-A", host=f"{a}.test", port=80, address=a) for a in ("192.0.2.7", "192.0.2.9"))
 
